@@ -1,0 +1,175 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"bigdisk/image"
+	"bigdisk/pipeline/progress"
+)
+
+// The image formats, as manifests and flags name them.
+const (
+	Squashfs = "squashfs"
+	Ext4     = "ext4"
+)
+
+// Defaults of [BuildOptions].
+const (
+	// DefaultCompression is the squashfs compression, as --compression names it.
+	DefaultCompression = "zstd:default"
+	// DefaultMemoryBudget is how many bytes of file data a build keeps in flight.
+	DefaultMemoryBudget = 192 << 20
+	// DefaultSpoolBudget is how many bytes of downloads a build keeps on disk
+	// ahead of the image.
+	DefaultSpoolBudget = 4 << 30
+)
+
+// ErrUsage is wrapped by errors about options that do not go together, as
+// opposed to a build that failed.
+var ErrUsage = errors.New("usage")
+
+// BuildOptions say what to build, from where and how. The zero value of every
+// field but Output and one of Lock and Paths is a sensible default.
+type BuildOptions struct {
+	// Lock is the lock file; "" when there are only Paths.
+	Lock string
+	// Modules selects lock entries: "ID" or "ID:TAG". None selects all.
+	Modules []string
+	// Latest keeps only the newest so many versions of each module; 0 keeps all.
+	Latest int
+	// Paths are store paths to hold besides what the lock selects.
+	Paths []string
+
+	// From are the stores to take paths from, as --from spells them, tried in
+	// this order.
+	From []string
+	// TrustedKeys may sign the paths of a binary cache: "NAME:BASE64". None
+	// stands for the source's default.
+	TrustedKeys []string
+	// NoCheckSigs takes paths that nobody trusted has signed.
+	NoCheckSigs bool
+
+	// Output is the image file. The manifest goes beside it, see [ManifestName].
+	Output string
+	// Format is [Squashfs] or [Ext4]; "" goes by the suffix of Output.
+	Format string
+	// Compression is for squashfs: "zstd:default", "gzip", "none", …; "" is
+	// [DefaultCompression].
+	Compression string
+	// BlockSize is a data block's size in bytes; 0 is the format's default.
+	BlockSize int
+	// UID and GID own everything in the image.
+	UID, GID uint32
+	// Label names the filesystem; "" is "bigdisk-" and the first 7 digits of the
+	// lock file's SHA-256 (of the sorted Paths, one a line, without a lock file).
+	Label string
+	// AutoUpgrade, RecommendUpgrade and ActiveModules are files to put into
+	// /etc/nixmodules as they are, instead of generated ones.
+	AutoUpgrade, RecommendUpgrade, ActiveModules string
+
+	// Jobs is the number of workers; 0 is the number of CPUs. The image does not
+	// depend on it.
+	Jobs int
+	// MemoryBudget bounds the file data in flight, in bytes; 0 is
+	// [DefaultMemoryBudget].
+	MemoryBudget int64
+	// SpoolBudget bounds the downloads on disk in ScratchDir, in bytes; 0 is
+	// [DefaultSpoolBudget]. One path that is larger still passes, alone.
+	SpoolBudget int64
+	// ScratchDir holds temporary files, which are gone at the end; "" is the
+	// system's directory for them.
+	ScratchDir string
+
+	// Progress is told what is done; nil tells nobody.
+	Progress *progress.Tracker
+	// Logger gets what is worth knowing and no failure; nil drops it.
+	Logger *slog.Logger
+}
+
+// BuildResult sums up a finished build.
+type BuildResult struct {
+	// Image and Manifest are the files that were written.
+	Image    string `json:"image"`
+	Manifest string `json:"manifest"`
+	// Format, Label, Size (bytes) and SHA256 are those of the image.
+	Format string          `json:"format"`
+	Label  string          `json:"label"`
+	Size   int64           `json:"size"`
+	SHA256 image.HexSHA256 `json:"sha256"`
+	// Modules counts the locked entries on the disk.
+	Modules int `json:"modules"`
+	// Totals counts what is on the disk.
+	Totals image.ManifestTotals `json:"totals"`
+	// Seconds is how long the build took.
+	Seconds float64 `json:"seconds"`
+}
+
+// ManifestName is the file that describes the image in the file output.
+func ManifestName(output string) string { return output + ".manifest.json" }
+
+// FormatOf tells the format that a file's suffix stands for: .sqsh and
+// .squashfs, or .raw, .img and .ext4.
+func FormatOf(output string) (string, error) {
+	switch strings.ToLower(filepath.Ext(output)) {
+	case ".sqsh", ".squashfs":
+		return Squashfs, nil
+	case ".raw", ".img", ".ext4":
+		return Ext4, nil
+	}
+	return "", fmt.Errorf("%w: %s: no format goes with this suffix: name the output .sqsh or .raw, or give --format", ErrUsage, output)
+}
+
+// withDefaults checks o and fills in what was left out.
+func (o BuildOptions) withDefaults() (BuildOptions, error) {
+	if o.Output == "" {
+		return o, fmt.Errorf("%w: no output file: give -o FILE", ErrUsage)
+	}
+	if o.Lock == "" && len(o.Paths) == 0 {
+		return o, fmt.Errorf("%w: nothing to build: give a lock file or store paths", ErrUsage)
+	}
+	if o.Lock == "" && (len(o.Modules) > 0 || o.Latest > 0) {
+		return o, fmt.Errorf("%w: --module and --latest select from a lock file: give --lock", ErrUsage)
+	}
+	if o.Format == "" {
+		format, err := FormatOf(o.Output)
+		if err != nil {
+			return o, err
+		}
+		o.Format = format
+	}
+	if o.Format != Squashfs && o.Format != Ext4 {
+		return o, fmt.Errorf("%w: format %q: it is %s or %s", ErrUsage, o.Format, Squashfs, Ext4)
+	}
+	if o.Format == Ext4 && o.Compression != "" {
+		return o, fmt.Errorf("%w: ext4 does not compress: leave --compression out", ErrUsage)
+	}
+	if o.Latest < 0 || o.Jobs < 0 || o.BlockSize < 0 || o.MemoryBudget < 0 || o.SpoolBudget < 0 {
+		return o, fmt.Errorf("%w: a number of versions, jobs or bytes is negative", ErrUsage)
+	}
+	return o.fill(), nil
+}
+
+// fill puts defaults where nothing was said.
+func (o BuildOptions) fill() BuildOptions {
+	if o.Format == Squashfs && o.Compression == "" {
+		o.Compression = DefaultCompression
+	}
+	if o.Jobs == 0 {
+		o.Jobs = runtime.GOMAXPROCS(0)
+	}
+	if o.MemoryBudget == 0 {
+		o.MemoryBudget = DefaultMemoryBudget
+	}
+	if o.SpoolBudget == 0 {
+		o.SpoolBudget = DefaultSpoolBudget
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
