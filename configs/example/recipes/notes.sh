@@ -1,0 +1,13 @@
+# A program that calls another package's, with templates and a database whose first pages alone are in use.
+mkdir -p $out/bin $out/share/notes/templates $out/share/doc/notes $out/nix-support
+cat > $out/bin/notes <<PROGRAM
+#!/bin/sh
+[ \$# -gt 0 ] || exec $hello/bin/hello
+cat "$out/share/notes/templates/\$1.txt"
+PROGRAM
+chmod +x $out/bin/notes
+for t in meeting diary recipe; do printf '%s notes, version %s\n\n* \n' $t $version > $out/share/notes/templates/$t.txt; done
+for i in $(seq 1 60); do echo "release $i: $(sed -n "${i}00p" $textlib/share/doc/textlib/changelog)"; done > $out/share/doc/notes/changelog
+{ printf 'NOTES FORMAT 3\0'; for i in $(seq 1 2000); do echo "$version $i" | cksum; done; } > $out/share/notes/seed.db
+truncate -s 1M $out/share/notes/seed.db
+echo $hello $textlib > $out/nix-support/propagated-build-inputs
