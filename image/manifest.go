@@ -78,8 +78,10 @@ type ManifestMissing struct {
 	Reason string `json:"reason"`
 }
 
-// ManifestTotals counts the store paths and the files in them; Bytes is the
-// sum of file sizes, UniqueBytes that sum with identical files counted once.
+// ManifestTotals counts what is on the disk: the store paths, and everything
+// that is a file, a directory or a symlink in the image, the database and
+// /etc/nixmodules included. Bytes is the sum of file sizes, UniqueBytes that
+// sum with identical files counted once.
 type ManifestTotals struct {
 	StorePaths  int64 `json:"storePaths"`
 	Files       int64 `json:"files"`
