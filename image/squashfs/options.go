@@ -1,0 +1,56 @@
+package squashfs
+
+import (
+	"fmt"
+	"io"
+	"math/bits"
+	"runtime"
+)
+
+// DefaultBlockSize is what an image gets that nobody chose for, in bytes.
+const DefaultBlockSize = 256 << 10
+
+// Options are the choices an image's bytes depend on, but for Jobs and
+// ScratchDir, which they do not.
+type Options struct {
+	// Compression is how data and metadata are compressed; the zero value is
+	// [DefaultCompression].
+	Compression Compression
+	// BlockSize is the size of a data block in bytes, a power of two from
+	// [MinBlockSize] to [MaxBlockSize]; 0 is [DefaultBlockSize].
+	BlockSize int
+	// UID and GID own every file.
+	UID, GID uint32
+	// Jobs is the number of blocks compressed at a time; 0 is the number of
+	// CPUs.
+	Jobs int
+	// ScratchDir is where metadata is kept that has grown past a few MiB, in a
+	// file without a name; "" is the system's directory for such files.
+	ScratchDir string
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Compression == (Compression{}) {
+		o.Compression = DefaultCompression
+	}
+	if o.BlockSize == 0 {
+		o.BlockSize = DefaultBlockSize
+	}
+	if o.BlockSize < MinBlockSize || o.BlockSize > MaxBlockSize || bits.OnesCount(uint(o.BlockSize)) != 1 {
+		return o, fmt.Errorf("block size %d is not a power of two from %d to %d", o.BlockSize, MinBlockSize, MaxBlockSize)
+	}
+	if o.Jobs == 0 {
+		o.Jobs = runtime.NumCPU()
+	}
+	if o.Jobs < 0 {
+		return o, fmt.Errorf("%d jobs: at least one is needed", o.Jobs)
+	}
+	return o, nil
+}
+
+// File is what an image is written to; an *os.File is one. What it holds
+// beforehand is overwritten, and cut off at the image's end.
+type File interface {
+	io.WriterAt
+	Truncate(size int64) error
+}
