@@ -38,6 +38,8 @@ const (
 // [io.ErrUnexpectedEOF] instead, since the transport may be to blame.
 var ErrFormat = errors.New("malformed NAR")
 
+var errPadding = fmt.Errorf("%w: padding that is not zero", ErrFormat)
+
 // ErrTooLong is wrapped when more bytes are written to a file than its entry
 // announced.
 var ErrTooLong = errors.New("more bytes than the file's size")

@@ -229,7 +229,7 @@ func (d *Reader) zeros(n int) error {
 	}
 	for _, b := range d.buf[d.r : d.r+n] {
 		if b != 0 {
-			return fmt.Errorf("%w: padding that is not zero", ErrFormat)
+			return errPadding
 		}
 	}
 	d.r += n
@@ -268,10 +268,14 @@ func (d *Reader) unexpected(want string) error {
 		return fmt.Errorf("%w before %s", io.ErrUnexpectedEOF, want)
 	}
 	n := binary.LittleEndian.Uint64(got)
-	if word := got[8:]; n <= uint64(len(word)) {
+	word := got[8:]
+	switch {
+	case n <= uint64(len(word)) && n+uint64(padding(int64(n))) <= uint64(len(word)):
+		if len(bytes.Trim(word[n:n+uint64(padding(int64(n)))], "\x00")) > 0 {
+			return errPadding
+		}
 		return fmt.Errorf("%w: %q instead of %s", ErrFormat, word[:n], want)
-	}
-	if d.srcErr == io.EOF && n <= MaxTarget {
+	case d.srcErr == io.EOF && n <= MaxTarget:
 		return fmt.Errorf("%w before %s", io.ErrUnexpectedEOF, want)
 	}
 	return fmt.Errorf("%w: a string of %d bytes instead of %s", ErrFormat, n, want)

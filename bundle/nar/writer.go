@@ -131,7 +131,10 @@ func (a *Writer) place(path string) error {
 		return errors.New("a second root")
 	}
 	parent, name := "", path
-	if i := strings.LastIndexByte(path, '/'); i >= 0 {
+	switch i := strings.LastIndexByte(path, '/'); {
+	case i == 0:
+		return errors.New("an absolute path")
+	case i > 0:
 		parent, name = path[:i], path[i+1:]
 	}
 	if err := checkName(name); err != nil {
