@@ -71,9 +71,11 @@ type Extent struct {
 }
 
 // AddTree adds the tree in c to w, with its root at the image path root. It
-// returns when c has ended, and so has proved what it gave to be whole.
+// returns when c has ended, and so has proved what it gave to be whole. Where c
+// is an [io.WriterTo], file data goes from its buffers straight into w.
 func AddTree(w Writer, root string, c store.Contents) error {
-	buf := make([]byte, 256<<10)
+	var buf []byte
+	_, direct := c.(io.WriterTo)
 	for {
 		e, err := c.Next()
 		if err == io.EOF {
@@ -93,7 +95,10 @@ func AddTree(w Writer, root string, c store.Contents) error {
 		if e.Kind != store.Regular {
 			continue
 		}
-		n, err := io.CopyBuffer(onlyWriter{w}, onlyReader{c}, buf)
+		if buf == nil && !direct {
+			buf = make([]byte, 256<<10)
+		}
+		n, err := io.CopyBuffer(onlyWriter{w}, c, buf)
 		if err != nil {
 			return fmt.Errorf("%s: %w", at.Path, err)
 		}
@@ -103,7 +108,5 @@ func AddTree(w Writer, root string, c store.Contents) error {
 	}
 }
 
-// onlyWriter and onlyReader keep io.CopyBuffer to the buffer it was given.
+// onlyWriter keeps io.CopyBuffer to the buffer it was given.
 type onlyWriter struct{ io.Writer }
-
-type onlyReader struct{ io.Reader }
