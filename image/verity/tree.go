@@ -93,20 +93,15 @@ type hasher struct {
 
 func newHasher(salt [SaltSize]byte) *hasher {
 	h := &hasher{salt: salt}
-	h.zero = h.digest(make([]byte, BlockSize))
+	sum := sha256.New()
+	sum.Write(salt[:])
+	sum.Write(zeroBlock[:])
+	sum.Sum(h.zero[:0])
 	h.bufs.New = func() any {
 		b := make([]byte, chunkBlocks*BlockSize)
 		return &b
 	}
 	return h
-}
-
-// digest is SHA-256 over salt and block.
-func (h *hasher) digest(block []byte) [sha256.Size]byte {
-	var b [SaltSize + BlockSize]byte
-	copy(b[:], h.salt[:])
-	copy(b[SaltSize:], block)
-	return sha256.Sum256(b[:])
 }
 
 var zeroBlock [BlockSize]byte
@@ -119,15 +114,18 @@ func (h *hasher) digests(r io.ReaderAt, off, n int64) ([]byte, error) {
 	if _, err := r.ReadAt(data, off); err != nil {
 		return nil, fmt.Errorf("block %d: %w", off/BlockSize, err)
 	}
-	out := make([]byte, 0, n*sha256.Size)
+	out := make([]byte, 0, (n*sha256.Size+BlockSize-1)/BlockSize*BlockSize)
+	sum := sha256.New()
 	for ; len(data) > 0; data = data[BlockSize:] {
 		block := data[:BlockSize]
 		if block[0] == 0 && bytes.Equal(block, zeroBlock[:]) {
 			out = append(out, h.zero[:]...)
 			continue
 		}
-		d := h.digest(block)
-		out = append(out, d[:]...)
+		sum.Reset()
+		sum.Write(h.salt[:])
+		sum.Write(block)
+		out = sum.Sum(out)
 	}
 	return out, nil
 }

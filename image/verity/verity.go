@@ -31,6 +31,8 @@ const (
 	// SaltSize is the salt's length in bytes.
 	SaltSize = 32
 
+	superblockSize = 512
+
 	magic     = "verity\x00\x00"
 	algorithm = "sha256"
 )
@@ -63,16 +65,16 @@ func (t *Tree) UUIDString() string {
 // superblock is struct verity_sb, 512 bytes.
 type superblock struct {
 	Signature     [8]byte
-	Version       uint32 // 1
-	HashType      uint32 // 1: the salt comes before the data
-	UUID          [16]byte
+	Version       uint32   // 1
+	HashType      uint32   // 1: the salt comes before the data
+	UUID          [16]byte // at 16
 	Algorithm     [32]byte
 	DataBlockSize uint32
 	HashBlockSize uint32
 	DataBlocks    uint64
 	SaltSize      uint16
 	_             [6]byte
-	Salt          [256]byte
+	Salt          [256]byte // at 88
 	_             [168]byte
 }
 
@@ -98,29 +100,21 @@ func Read(r io.ReaderAt, offset int64) (*Tree, error) {
 	if offset < 0 || offset%BlockSize != 0 {
 		return nil, fmt.Errorf("verity superblock at %d, not at a multiple of %d", offset, BlockSize)
 	}
-	var sb superblock
-	if err := binary.Read(io.NewSectionReader(r, offset, 512), binary.LittleEndian, &sb); err != nil {
+	b := make([]byte, superblockSize)
+	if _, err := r.ReadAt(b, offset); err != nil {
 		return nil, fmt.Errorf("verity superblock at %d: %w", offset, err)
 	}
-	if string(sb.Signature[:]) != magic {
+	if string(b[:len(magic)]) != magic {
 		return nil, fmt.Errorf("no verity superblock at %d", offset)
 	}
-	t := &Tree{Offset: offset, UUID: sb.UUID}
-	copy(t.Salt[:], sb.Salt[:])
-	t.Size = treeSize(offset / BlockSize)
-	if !bytes.Equal(t.superblock()[:512], mustBytes(&sb)) {
-		return nil, fmt.Errorf("verity superblock at %d: not version 1 with sha256, %d byte blocks, a salt of %d bytes and %d data blocks",
+	t := &Tree{Offset: offset, Size: treeSize(offset / BlockSize)}
+	copy(t.UUID[:], b[16:])
+	copy(t.Salt[:], b[88:])
+	if !bytes.Equal(t.superblock()[:superblockSize], b) {
+		return nil, fmt.Errorf("verity superblock at %d: not version 1 with sha256, blocks of %d bytes, a salt of %d and %d data blocks",
 			offset, BlockSize, SaltSize, offset/BlockSize)
 	}
 	return t, nil
-}
-
-func mustBytes(sb *superblock) []byte {
-	var b bytes.Buffer
-	if err := binary.Write(&b, binary.LittleEndian, sb); err != nil {
-		panic(err) // a fixed-size struct into memory
-	}
-	return b.Bytes()
 }
 
 // level is one level of the tree: where its hash blocks start, in bytes from
