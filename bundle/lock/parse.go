@@ -177,7 +177,11 @@ func (p *parser) field(e *Entry, has *fieldSet) error {
 	if err != nil {
 		return err
 	}
-	p.note(&p.file.style.field)
+	if has.commit || has.path {
+		p.note(&p.file.style.next)
+	} else {
+		p.note(&p.file.style.field)
+	}
 	switch string(name) {
 	case "commit":
 		return p.commit(e, &has.commit)

@@ -26,6 +26,7 @@ type scanner struct {
 	buf  []byte
 	r, w int
 	base int64 // offset of buf[0]
+	most int64 // the longest file that is read
 	err  error // from src
 	line int
 	hash hash.Hash
@@ -39,7 +40,7 @@ type scanner struct {
 const maxSpace = 256
 
 func newScanner(r io.Reader) *scanner {
-	return &scanner{src: r, buf: make([]byte, scanBuffer), line: 1, hash: sha256.New()}
+	return &scanner{src: r, buf: make([]byte, scanBuffer), most: MaxSize, line: 1, hash: sha256.New()}
 }
 
 // offset is that of the next byte.
@@ -57,8 +58,8 @@ func (s *scanner) fill() bool {
 		s.w += n
 		s.err = err
 		switch {
-		case s.base+int64(s.w) > MaxSize:
-			s.err = fmt.Errorf("%w: over %d bytes", ErrFormat, MaxSize)
+		case s.base+int64(s.w) > s.most:
+			s.err = fmt.Errorf("%w: over %d bytes", ErrFormat, s.most)
 			return false
 		case n > 0:
 			return true

@@ -120,7 +120,7 @@ func suggest(asked string, names []string) string {
 		distance int
 	}
 	var nearest []near
-	limit := 2 + len(asked)/3
+	limit := 1 + len(asked)/3
 	for _, name := range names {
 		if abs(len(name)-len(asked)) > limit && !strings.HasPrefix(name, asked) {
 			continue

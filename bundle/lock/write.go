@@ -13,13 +13,14 @@ import (
 type style struct {
 	entry   string // before an entry's key
 	value   string // after the colon
-	field   string // before a field's name
+	field   string // before the first field's name
+	next    string // before the name of the field after it
 	closing string // before an entry's closing brace
 }
 
 // canonical is the style of nixmodules itself: an indent of two spaces.
 func canonical() style {
-	return style{entry: "\n  ", value: " ", field: "\n    ", closing: "\n  "}
+	return style{entry: "\n  ", value: " ", field: "\n    ", next: "\n    ", closing: "\n  "}
 }
 
 // ErrChanged is wrapped when a lock file is no longer what was parsed.
@@ -60,7 +61,7 @@ func encode(b *bufio.Writer, s style, entries []Entry, first bool) error {
 		}
 		first = false
 		fmt.Fprintf(b, `%s"%s":%s{%s"commit":%s"%s",%s"path":%s"%s"%s}`, s.entry, e.Key(), s.value,
-			s.field, s.value, e.Commit, s.field, s.value, e.Path, s.closing)
+			s.field, s.value, e.Commit, s.next, s.value, e.Path, s.closing)
 	}
 	return nil
 }
