@@ -1,0 +1,88 @@
+package ext4
+
+import "bigdisk/bundle/store"
+
+// A batch carries what the caller gave from [Writer] to [builder], and the
+// blocks to keep from there to the disk: operations in order, and the bytes
+// of regular files and long symlinks, each from a block's start and
+// zero-padded to its end.
+type batch struct {
+	ops  []op
+	data []byte
+	// keep bytes at the front of data go to the image at offset; the builder
+	// sets both.
+	keep   int
+	offset int64
+}
+
+const (
+	batchData  = 2 << 20 // bytes, whole blocks
+	batchOps   = 4096
+	batchCount = 5 // one filling, one building, one being written, two to even it out
+)
+
+type opKind uint8
+
+const (
+	opUnit   opKind = iota + 1 // name starts a unit
+	opEntry                    // an entry of the directory open last
+	opData                     // n bytes of the file, whole blocks
+	opZeros                    // n blocks of zeros in the file
+	opLeave                    // the directory open last is whole
+	opUnsort                   // the same, and its names came out of order
+)
+
+// op is one step in building an image.
+type op struct {
+	kind   opKind
+	entry  store.Kind
+	exec   bool
+	name   string // in its directory; the unit's; when leaving, the directory's path
+	target string // of a symlink
+	n      int64  // of an entry: the file's size in bytes
+}
+
+func newBatch() *batch {
+	return &batch{data: make([]byte, 0, batchData)}
+}
+
+func (b *batch) reset() {
+	clear(b.ops) // let the strings go
+	b.ops, b.data, b.keep = b.ops[:0], b.data[:0], 0
+}
+
+func (b *batch) full() bool { return len(b.data) == cap(b.data) }
+
+// addData appends what fits of p and returns how much that was.
+func (b *batch) addData(p []byte) int {
+	n := min(len(p), cap(b.data)-len(b.data))
+	b.data = append(b.data, p[:n]...)
+	b.count(n)
+	return n
+}
+
+// addBlock appends one block, p and zeros, outside of any file. There is room
+// for it unless the batch is full.
+func (b *batch) addBlock(p string) {
+	b.data = append(b.data, p...)
+	b.data = append(b.data, zeroBlock[:blockSize-len(p)]...)
+}
+
+// pad fills the last block up.
+func (b *batch) pad() {
+	if n := -len(b.data) & (blockSize - 1); n > 0 {
+		b.data = append(b.data, zeroBlock[:n]...)
+		b.count(n)
+	}
+}
+
+func (b *batch) count(n int) {
+	if last := len(b.ops) - 1; last >= 0 && b.ops[last].kind == opData {
+		b.ops[last].n += int64(n)
+		return
+	}
+	b.ops = append(b.ops, op{kind: opData, n: int64(n)})
+}
+
+// zeroBlock is what is not written.
+var zeroBlock [blockSize]byte

@@ -1,0 +1,323 @@
+package ext4
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"hash"
+
+	"bigdisk/bundle/store"
+	"bigdisk/image"
+)
+
+// builder turns operations into inodes, directory entries and placed data, as
+// they come. It holds, for each file: 24 bytes of inode, 12 for each extent,
+// its name and 11 bytes more for the entry, and 44 for its digest.
+type builder struct {
+	opts   Options
+	cursor int64 // the next free block
+	batch  *batch
+
+	root    inode
+	inodes  list[inode] // number i is at i - firstIno
+	extents list[extent]
+	dirs    list[directory]
+	names   arena
+	digests digestTable
+	stack   []int // open directories, as indices into dirs
+
+	file    openFile
+	content hash.Hash // of the file's blocks
+	sum     hash.Hash // of everything that came
+	scratch []byte
+
+	layout    image.Layout
+	inUnit    bool
+	unitStart int64
+}
+
+// openFile is the regular file whose data comes.
+type openFile struct {
+	op     op
+	blocks int64 // its size
+	next   int64 // its block that comes next
+	start  int64 // where its first kept block is
+	extent int   // its first extent
+}
+
+func newBuilder(opts Options) *builder {
+	b := &builder{opts: opts, cursor: opts.dataStart, content: sha256.New(), sum: sha256.New()}
+	b.root.mode = modeDir
+	b.addInode(inode{mode: modeLostFound})
+	b.addDir(rootIno, rootIno)
+	b.stack = []int{0}
+	b.addDir(lostFoundIno, rootIno)
+	b.dirs.at(0).add(&b.names, lostFoundIno, fileTypeDir, lostFound)
+	return b
+}
+
+func (b *builder) addInode(n inode) uint32 {
+	return uint32(b.inodes.add(n)) + firstIno
+}
+
+// inode returns the root's inode, or the one with a number from firstIno on.
+func (b *builder) inode(ino uint32) *inode {
+	if ino == rootIno {
+		return &b.root
+	}
+	return b.inodes.at(int(ino - firstIno))
+}
+
+func (b *builder) addDir(ino, parent uint32) int {
+	return b.dirs.add(directory{ino: ino, parent: parent})
+}
+
+// run does what a batch says, and moves the data to keep to its front.
+func (b *builder) run(in *batch) error {
+	b.batch = in
+	in.offset = b.cursor * blockSize
+	pos := 0
+	for i := range in.ops {
+		o := &in.ops[i]
+		var err error
+		switch o.kind {
+		case opUnit:
+			b.unit(o.name)
+		case opEntry:
+			pos, err = b.create(o, pos)
+		case opData:
+			err = b.data(in.data[pos : pos+int(o.n)])
+			pos += int(o.n)
+		case opZeros:
+			b.file.next += o.n
+			err = b.endFile()
+		case opLeave, opUnsort:
+			err = b.leave(o)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unit ends the unit before and starts one.
+func (b *builder) unit(name string) {
+	if b.inUnit && b.cursor > b.unitStart {
+		last := &b.layout.Units[len(b.layout.Units)-1]
+		last.Extents = []image.Extent{{
+			Offset: b.unitStart * blockSize,
+			Length: (b.cursor - b.unitStart) * blockSize,
+		}}
+	}
+	b.inUnit, b.unitStart = name != "", b.cursor
+	if b.inUnit {
+		b.layout.Units = append(b.layout.Units, image.Unit{Name: name})
+	}
+}
+
+// create makes an entry; pos is where its data in the batch starts, and after
+// it what follows does.
+func (b *builder) create(o *op, pos int) (int, error) {
+	if b.inodes.n >= 1<<32-1-firstIno {
+		return pos, errTooManyInodes
+	}
+	switch o.entry {
+	case store.Directory:
+		b.layout.Dirs++
+		b.createDir(o)
+	case store.Symlink:
+		b.layout.Symlinks++
+		return b.createSymlink(o, pos), nil
+	case store.Regular:
+		b.createFile(o)
+		return pos, b.endFile()
+	}
+	return pos, nil
+}
+
+func (b *builder) createDir(o *op) {
+	parent := b.dirs.at(b.stack[len(b.stack)-1])
+	ino := b.addInode(inode{mode: modeDir})
+	b.note(o, nil)
+	parent.add(&b.names, ino, fileTypeDir, o.name)
+	b.stack = append(b.stack, b.addDir(ino, parent.ino))
+}
+
+func (b *builder) createSymlink(o *op, pos int) int {
+	n := inode{mode: modeSymlink, size: int64(len(o.target)), links: 1}
+	if len(o.target) < fastSymlinkSize {
+		at, text := b.names.alloc(len(o.target))
+		copy(text, o.target)
+		n.ref = at
+	} else {
+		b.keep(b.batch.data[pos : pos+blockSize])
+		pos += blockSize
+		n.ref, n.extents = int64(b.extents.n), 1
+		b.extents.add(newExtent(0, b.cursor, 1))
+		b.cursor++
+	}
+	b.note(o, []byte(o.target))
+	b.enter(b.addInode(n), fileTypeLink, o.name)
+	return pos
+}
+
+func (b *builder) enter(ino uint32, fileType byte, name string) {
+	b.dirs.at(b.stack[len(b.stack)-1]).add(&b.names, ino, fileType, name)
+}
+
+// leave ends the directory that is open last.
+func (b *builder) leave(o *op) error {
+	dir := b.dirs.at(b.stack[len(b.stack)-1])
+	b.stack = b.stack[:len(b.stack)-1]
+	b.note(o, nil)
+	if o.kind == opUnsort {
+		if name, twice := dir.twice(&b.names); twice {
+			return fmt.Errorf("%q in %q: %w", name, clip("/"+o.name), errTwice)
+		}
+	}
+	return nil
+}
+
+func (b *builder) createFile(o *op) {
+	b.layout.Files++
+	b.layout.DataBytes += o.n
+	if b.inUnit {
+		unit := &b.layout.Units[len(b.layout.Units)-1]
+		unit.Files++
+		unit.Bytes += o.n
+	}
+	b.content.Reset()
+	b.file = openFile{op: *o, blocks: ceilDiv(o.n, blockSize), start: b.cursor, extent: b.extents.n}
+}
+
+// data places blocks of the open file, all but those that are zero.
+func (b *builder) data(p []byte) error {
+	for len(p) > 0 {
+		n := 0
+		for n < len(p) && bytes.Equal(p[n:n+blockSize], zeroBlock[:]) {
+			n += blockSize
+		}
+		b.file.next += int64(n / blockSize)
+		p = p[n:]
+		n = 0
+		for n < len(p) && !bytes.Equal(p[n:n+blockSize], zeroBlock[:]) {
+			n += blockSize
+		}
+		b.place(p[:n])
+		p = p[n:]
+	}
+	return b.endFile()
+}
+
+// place puts blocks of the open file at the cursor.
+func (b *builder) place(p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	b.content.Write(p)
+	b.keep(p)
+	blocks := int64(len(p) / blockSize)
+	b.addExtents(b.file.extent, b.file.next, b.cursor, blocks)
+	b.file.next += blocks
+	b.cursor += blocks
+}
+
+// keep sends p to the cursor's place in the image.
+func (b *builder) keep(p []byte) {
+	to := b.batch.data[b.batch.keep : b.batch.keep+len(p)]
+	if &to[0] != &p[0] {
+		copy(to, p)
+	}
+	b.batch.keep += len(p)
+}
+
+// rewind takes back what was placed from block start on; the next file will
+// overwrite what of it has been written.
+func (b *builder) rewind(start int64) {
+	b.cursor = start
+	b.batch.keep = int(max(0, start*blockSize-b.batch.offset))
+	b.batch.offset = min(b.batch.offset, start*blockSize)
+}
+
+// endFile gives the open file an inode once all of it has come: that of an
+// identical file if there is one.
+func (b *builder) endFile() error {
+	f := &b.file
+	if f.next < f.blocks {
+		return nil
+	}
+	sum := b.fileSum()
+	ino := b.digests.find(&sum)
+	isNew := *ino == 0
+	if isNew {
+		b.layout.UniqueBytes += f.op.n
+	}
+	if isNew || b.inode(*ino).links == linkMax {
+		*ino = b.addInode(b.fileInode())
+	} else {
+		b.rewind(f.start)
+		b.extents.truncate(f.extent)
+		b.inode(*ino).links++
+	}
+	b.note(&f.op, sum[:])
+	b.enter(*ino, fileTypeReg, f.op.name)
+	if b.opts.Size != 0 && b.cursor*blockSize > b.opts.Size {
+		return fmt.Errorf("%q and what came before it do not fit into the image's size of %d bytes", f.op.name, b.opts.Size)
+	}
+	return nil
+}
+
+func (b *builder) fileInode() inode {
+	n := inode{mode: modeFile, size: b.file.op.n, links: 1}
+	if b.file.op.exec {
+		n.mode = modeExecutable
+	}
+	n.ref = int64(b.file.extent)
+	n.extents = uint32(b.extents.n - b.file.extent)
+	return n
+}
+
+// fileSum is what identical files share: the SHA-256 of the blocks that are
+// not zero, then where they are in the file, how many such runs there are,
+// the size and the executable bit. Read from its end, that text can mean one
+// file only.
+func (b *builder) fileSum() (sum [sha256.Size]byte) {
+	le := binary.LittleEndian
+	text := b.scratch[:0]
+	for i := b.file.extent; i < b.extents.n; i++ {
+		e := b.extents.at(i)
+		text = le.AppendUint32(text, e.block)
+		text = le.AppendUint16(text, e.len)
+		if len(text) >= 64<<10 {
+			b.content.Write(text)
+			text = text[:0]
+		}
+	}
+	text = le.AppendUint64(text, uint64(b.extents.n-b.file.extent))
+	text = le.AppendUint64(text, uint64(b.file.op.n))
+	if text = append(text, 0); b.file.op.exec {
+		text[len(text)-1] = 1
+	}
+	b.content.Write(text)
+	b.scratch = text
+	b.content.Sum(sum[:0])
+	return sum
+}
+
+// note takes an operation into the sum of everything that came. Every field
+// has a length before it or a fixed one.
+func (b *builder) note(o *op, content []byte) {
+	if o.kind != opEntry {
+		b.sum.Write([]byte{byte(opLeave)})
+		return
+	}
+	text := append(b.scratch[:0], byte(opEntry), byte(o.entry))
+	text = binary.LittleEndian.AppendUint32(text, uint32(len(o.name)))
+	text = append(text, o.name...)
+	text = binary.LittleEndian.AppendUint32(text, uint32(len(content)))
+	text = append(text, content...)
+	b.sum.Write(text)
+	b.scratch = text
+}
