@@ -218,6 +218,9 @@ func (w *Writer) enter(path string) (dir *directory, name string, err error) {
 	if i := strings.LastIndexByte(path, '/'); i >= 0 {
 		parent, name = path[:i], path[i+1:]
 	}
+	if strings.HasPrefix(path, "/") {
+		return nil, "", errors.New("the path is not relative to the image's root")
+	}
 	if name == "" || name == "." || name == ".." || len(name) > maxNameLen || strings.IndexByte(name, 0) >= 0 {
 		return nil, "", fmt.Errorf("%q is not a name of 1 to %d bytes", name, maxNameLen)
 	}
