@@ -10,29 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	"bigdisk/image/imagetest"
 	"bigdisk/image/read"
 )
-
-// missing skips the test, or fails it where every tool is expected to be there.
-func missing(t *testing.T, tool string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is not installed", tool)
-	}
-	t.Skipf("%s is not installed", tool)
-}
-
-// tool finds a program that may be in sbin.
-func tool(t *testing.T, name string) string {
-	t.Helper()
-	for _, dir := range []string{"", "/usr/sbin/", "/sbin/"} {
-		if p, err := exec.LookPath(dir + name); err == nil {
-			return p
-		}
-	}
-	missing(t, name)
-	return ""
-}
 
 func write(t *testing.T, length, round int64, o Options) string {
 	t.Helper()
@@ -53,23 +33,24 @@ func write(t *testing.T, length, round int64, o Options) string {
 }
 
 func TestToolsAccept(t *testing.T) {
+	imagetest.NeedTools(t, "sgdisk", "sfdisk")
 	const tib = 1 << 40
 	for _, c := range []struct{ length, round int64 }{
 		{1, 0}, {Align, 0}, {Align + 1, 0}, {100 << 20, 1 << 30}, {3 * tib, 0}, {15 * tib, 1 << 30},
 	} {
 		t.Run(fmt.Sprint(c.length), func(t *testing.T) {
 			name := write(t, c.length, c.round, Options{Name: "bigdisk-1234567"})
-			out, err := exec.Command(tool(t, "sgdisk"), "-v", name).CombinedOutput()
+			out, err := exec.Command("sgdisk", "-v", name).CombinedOutput()
 			if err != nil || !bytes.Contains(out, []byte("No problems found")) || bytes.Contains(out, []byte("arning")) {
 				t.Errorf("sgdisk -v: %v: %s", err, out)
 			}
-			out, err = exec.Command(tool(t, "sgdisk"), "-i", "1", name).CombinedOutput()
+			out, err = exec.Command("sgdisk", "-i", "1", name).CombinedOutput()
 			for _, want := range []string{"Linux filesystem", "'bigdisk-1234567'", "First sector: 2048 "} {
 				if !strings.Contains(string(out), want) {
 					t.Errorf("sgdisk -i 1: %v: no %q in %s", err, want, out)
 				}
 			}
-			out, err = exec.Command(tool(t, "sfdisk"), "--verify", name).CombinedOutput()
+			out, err = exec.Command("sfdisk", "--verify", name).CombinedOutput()
 			if err != nil || !bytes.Contains(out, []byte("No errors detected")) {
 				t.Errorf("sfdisk --verify: %v: %s", err, out)
 			}
@@ -138,9 +119,9 @@ func TestPartitionIsLeftAlone(t *testing.T) {
 }
 
 func TestReaderFindsFilesystem(t *testing.T) {
-	mkfs := tool(t, "mke2fs")
+	imagetest.NeedTools(t, "mke2fs")
 	name := write(t, 4<<20, 0, Options{Name: "x"})
-	out, err := exec.Command(mkfs, "-q", "-F", "-E", fmt.Sprintf("offset=%d", Align), name, "4096").CombinedOutput()
+	out, err := exec.Command("mke2fs", "-q", "-F", "-E", fmt.Sprintf("offset=%d", Align), name, "4096").CombinedOutput()
 	if err != nil {
 		t.Fatalf("mke2fs: %v: %s", err, out)
 	}

@@ -11,15 +11,27 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
+
+	"bigdisk/image/imagetest"
 )
 
 // disk is a file in memory.
-type disk struct{ b []byte }
+type disk struct {
+	mu sync.Mutex
+	b  []byte
+}
 
-func (d *disk) ReadAt(p []byte, off int64) (int, error) { return bytes.NewReader(d.b).ReadAt(p, off) }
+func (d *disk) ReadAt(p []byte, off int64) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return bytes.NewReader(d.b).ReadAt(p, off)
+}
 
 func (d *disk) WriteAt(p []byte, off int64) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if need := int(off) + len(p); need > len(d.b) {
 		d.b = append(d.b, make([]byte, need-len(d.b))...)
 	}
@@ -30,7 +42,7 @@ func randomDisk(n int) *disk {
 	b := make([]byte, n)
 	r := rand.NewChaCha8([32]byte{1})
 	r.Read(b)
-	return &disk{b}
+	return &disk{b: b}
 }
 
 var sizes = []int{1, 4096, 4097, 2 * 4096, 128 * 4096, 129*4096 - 5, 300 * 4096, 20000 * 4096}
@@ -117,13 +129,7 @@ func TestVerifyFindsEveryFlip(t *testing.T) {
 }
 
 func TestVeritysetupAccepts(t *testing.T) {
-	tool, err := exec.LookPath("veritysetup")
-	if err != nil {
-		tool = "/usr/sbin/veritysetup"
-	}
-	if _, err := os.Stat(tool); err != nil {
-		missing(t, "veritysetup")
-	}
+	imagetest.NeedTools(t, "veritysetup")
 	for _, n := range sizes {
 		name := filepath.Join(t.TempDir(), "image")
 		d := randomDisk(n)
@@ -135,10 +141,10 @@ func TestVeritysetupAccepts(t *testing.T) {
 			t.Fatal(err)
 		}
 		args := []string{"verify", name, name, hex.EncodeToString(tree.RootHash[:]), fmt.Sprintf("--hash-offset=%d", tree.Offset)}
-		if out, err := exec.Command(tool, args...).CombinedOutput(); err != nil {
+		if out, err := exec.Command("veritysetup", args...).CombinedOutput(); err != nil {
 			t.Errorf("%d bytes: %v: %s", n, err, out)
 		}
-		out, err := exec.Command(tool, "dump", name, fmt.Sprintf("--hash-offset=%d", tree.Offset)).CombinedOutput()
+		out, err := exec.Command("veritysetup", "dump", name, fmt.Sprintf("--hash-offset=%d", tree.Offset)).CombinedOutput()
 		if err != nil || !bytes.Contains(out, []byte(tree.UUIDString())) || !bytes.Contains(out, []byte(tree.SaltHex())) {
 			t.Errorf("%d bytes: dump: %v: %s", n, err, out)
 		}
@@ -146,19 +152,10 @@ func TestVeritysetupAccepts(t *testing.T) {
 		if err := os.WriteFile(name, d.b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if out, err := exec.Command(tool, args...).CombinedOutput(); err == nil {
+		if out, err := exec.Command("veritysetup", args...).CombinedOutput(); err == nil {
 			t.Errorf("%d bytes: veritysetup takes a flipped byte: %s", n, out)
 		}
 	}
-}
-
-// missing skips the test, or fails it where every tool is expected to be there.
-func missing(t *testing.T, tool string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is not installed", tool)
-	}
-	t.Skipf("%s is not installed", tool)
 }
 
 func TestReadRefusesOthers(t *testing.T) {
@@ -198,7 +195,7 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte("verity\x00\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		all := append(make([]byte, 4096), b...)
-		if tree, err := Read(&disk{all}, 4096); err == nil && tree.Offset != 4096 {
+		if tree, err := Read(&disk{b: all}, 4096); err == nil && tree.Offset != 4096 {
 			t.Errorf("offset %d", tree.Offset)
 		}
 	})
@@ -225,7 +222,7 @@ func BenchmarkNaive(b *testing.B) {
 }
 
 func Example() {
-	d := &disk{bytes.Repeat([]byte("contents"), 1024)}
+	d := &disk{b: bytes.Repeat([]byte("contents"), 1024)}
 	seed, _ := Seed(d, int64(len(d.b)))
 	tree, err := Append(context.Background(), d, int64(len(d.b)), Options{Seed: seed, Workers: 2})
 	if err != nil {
