@@ -34,7 +34,7 @@ const maxHeld = 16 << 20
 // entries are still coming; only the metadata waits for Close, in compressed
 // form.
 //
-// What it holds in memory is a fixed number of buffers, about 65 bytes for each
+// What it holds in memory is a fixed number of buffers, about 55 bytes for each
 // different file, 8 for every inode, and the entries of the directories that
 // are not finished.
 type Writer struct {
@@ -53,17 +53,12 @@ type Writer struct {
 	inodes uint32       // numbers given
 	file   *incoming    // nil unless bytes are still to come
 	reuse  incoming     // what file points to
-	seen   map[fileKey]*location
+	seen   seenFiles
 	err    error
 	closed bool
 
 	layout image.Layout // the counters in it are the front end's
 }
-
-// fileKey stands for a file's contents: 24 bytes of their BLAKE3 digest, which
-// takes less than half the time of SHA-256 where that has instructions of its
-// own, and much less where it has none.
-type fileKey [24]byte
 
 // incoming is the regular file whose bytes are being written.
 type incoming struct {
@@ -91,7 +86,7 @@ func NewWriter(ctx context.Context, f File, opts Options) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("squashfs: %w", err)
 	}
-	w := &Writer{opts: opts, back: back, seen: make(map[fileKey]*location)}
+	w := &Writer{opts: opts, back: back}
 	ctx, w.cancel = context.WithCancelCause(ctx)
 	w.group, w.ctx = errgroup.WithContext(ctx)
 	back.ctx = w.ctx
@@ -251,8 +246,9 @@ func (w *Writer) beginFile(e *store.Entry, c *child) error {
 	w.reuse = incoming{
 		name: e.Path, size: e.Size, remaining: e.Size, stored: e.Uncompressed,
 		at: c, hash: h, held: w.reuse.held[:0], streaming: e.Size > maxHeld,
-		loc: &location{fragment: noFragment},
+		loc: w.seen.next(),
 	}
+	*w.reuse.loc = location{fragment: noFragment}
 	w.file = &w.reuse
 	if n := w.file.blockCount(w.opts.BlockSize); n > 0 {
 		w.file.loc.blocks = &blockList{sizes: make([]uint32, n)}
@@ -373,17 +369,18 @@ func (w *Writer) endBlock(f *incoming) error {
 func (w *Writer) endFile() error {
 	f := w.file
 	w.file = nil
-	f.at.loc = f.loc
 	if f.size == 0 {
+		f.at.loc = &location{fragment: noFragment}
 		return nil
 	}
 	var sum [32]byte
 	key := fileKey(f.hash.Sum(sum[:0])[:len(fileKey{})])
-	if known := w.seen[key]; known != nil {
+	if known := w.seen.find(key); known != nil {
 		f.at.loc = known
 		return w.drop(f)
 	}
-	w.seen[key] = f.loc
+	f.at.loc = f.loc
+	w.seen.add(key)
 	w.layout.UniqueBytes += f.size
 	for i, buf := range f.held {
 		if buf == nil {
@@ -409,6 +406,7 @@ func (w *Writer) drop(f *incoming) error {
 		}
 	}
 	if f.streaming {
+		w.seen.abandon()
 		return w.queue(rewind{f.loc})
 	}
 	return nil
