@@ -204,8 +204,18 @@ func parseCommit[T string | []byte](s T) (Commit, error) {
 	if len(s) != hex.EncodedLen(len(c)) || !allHex(s) {
 		return c, fmt.Errorf("%w: %q is not a commit, 40 lower-case hexadecimal digits", ErrFormat, clip(string(s)))
 	}
-	_, err := hex.Decode(c[:], []byte(s))
-	return c, err
+	for i := range c {
+		c[i] = hexValue(s[2*i])<<4 | hexValue(s[2*i+1])
+	}
+	return c, nil
+}
+
+// hexValue is the value of a hexDigit.
+func hexValue(c byte) byte {
+	if digit(c) {
+		return c - '0'
+	}
+	return c - 'a' + 10
 }
 
 // String returns the 40 digits.
@@ -230,7 +240,7 @@ func (e *Entry) check() error {
 	var digits [2 * len(e.Commit)]byte
 	hex.Encode(digits[:], e.Commit[:])
 	if short := digits[:ShortLen]; string(short) != e.Tag.Short {
-		return fmt.Errorf("%w: the tag ends in %s, but the commit starts with %s", ErrFormat, e.Tag.Short, short)
+		return fmt.Errorf("%w: the tag ends in %s, but the commit starts with %s", ErrFormat, e.Tag.Short, string(short))
 	}
 	return nil
 }

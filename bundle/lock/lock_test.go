@@ -137,7 +137,7 @@ func TestParseRefuses(t *testing.T) {
 		{"newline in a string", "{\n\"abc\n\": {}}", 2, "", "control character"},
 		{"endless string", "{\n\"" + strings.Repeat("x", 5000), 2, "", "a string of more than 4096 bytes"},
 		{"number for an entry", "{\n\"" + goodKey + "\": 1}", 2, goodKey, "'1' instead of '{'"},
-		{"null for a commit", object(`"commit": null, "path": "x"`), 2, goodKey, "a commit in quotes"},
+		{"null for a commit", object(`"commit": null, "path": "x"`), 2, goodKey, "instead of a string"},
 		{"no fields", object(""), 2, goodKey, "the field commit is missing"},
 		{"no commit", object(`"path": "` + goodPath + `"`), 2, goodKey, "the field commit is missing"},
 		{"no path", object(`"commit": "` + goodCommit + `"`), 2, goodKey, "the field path is missing"},

@@ -36,7 +36,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // It holds about 200 bytes of memory an entry and no more of the text than a
 // buffer.
 func Parse(r io.Reader) (*File, error) {
-	p := parser{scanner: newScanner(r), file: new(File), seen: make(map[string]int)}
+	p := parser{scanner: newScanner(r), file: new(File), seen: newSeen()}
 	if err := p.parse(); err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func Parse(r io.Reader) (*File, error) {
 type parser struct {
 	*scanner
 	file    *File
-	seen    map[string]int // key to line
+	seen    *seen
 	strings arena
 }
 
@@ -102,22 +102,21 @@ func (p *parser) entry() error {
 	}
 	p.note(&p.file.style.entry)
 	key := p.strings.add(raw)
-	e := Entry{Line: p.line}
+	p.file.Entries = append(p.file.Entries, Entry{Line: p.line})
+	e := &p.file.Entries[len(p.file.Entries)-1]
 	if e.ID, e.Tag, err = ParseKey(key); err != nil {
 		return p.fail(key, err)
 	}
-	if first := p.seen[key]; first != 0 {
-		return p.fail(key, fmt.Errorf("%w: the key stands in line %d already", ErrFormat, first))
+	if first := p.seen.add(key, p.file.Entries); first != nil {
+		return p.fail(key, fmt.Errorf("%w: the key stands in line %d already", ErrFormat, first.Line))
 	}
-	p.seen[key] = e.Line
-	if err := p.object(&e); err != nil {
+	if err := p.object(e); err != nil {
 		return p.fail(key, err)
 	}
 	if err := e.check(); err != nil {
 		p.line = e.Line
 		return p.fail(key, err)
 	}
-	p.file.Entries = append(p.file.Entries, e)
 	return nil
 }
 
@@ -200,7 +199,7 @@ func (p *parser) value(field string, has *bool) ([]byte, error) {
 	if err := p.expect(':'); err != nil {
 		return nil, err
 	}
-	return p.text("a " + field + " in quotes")
+	return p.text("a string")
 }
 
 func (p *parser) commit(e *Entry, has *bool) error {

@@ -39,3 +39,24 @@ func TestStuck(t *testing.T) {
 type stuck struct{}
 
 func (stuck) Read([]byte) (int, error) { return 0, nil }
+
+// Keys are found again however far the table has grown.
+func TestSeen(t *testing.T) {
+	s := newSeen()
+	var entries []Entry
+	add := func(version int) *Entry {
+		entries = append(entries, Entry{ID: "x", Tag: Tag{Version: version}, Line: version})
+		return s.add(entries[len(entries)-1].Key(), entries)
+	}
+	for v := range 1000 {
+		if e := add(v); e != nil {
+			t.Fatalf("version %d is taken for %v", v, e)
+		}
+	}
+	for v := range 1000 {
+		if e := add(v); e == nil || e.Line != v {
+			t.Fatalf("version %d is not found: %v", v, e)
+		}
+		entries, s.hashes = entries[:1000], s.hashes[:1000]
+	}
+}
