@@ -56,7 +56,7 @@ func checkBase(base string) error {
 		return fmt.Errorf("%w: %q has no 32-character digest and name", ErrBadPath, clip(base))
 	}
 	for i := range DigestLen {
-		if base32Value(base[i]) < 0 {
+		if !digestByte(base[i]) {
 			return fmt.Errorf("%w: %q has %q in its digest, which Nix's base 32 does not", ErrBadPath, clip(base), base[i])
 		}
 	}
@@ -75,12 +75,26 @@ func checkBase(base string) error {
 	return nil
 }
 
-func nameByte(c byte) bool {
-	switch {
-	case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		return true
+// The characters of a name and of a digest, as bits: of those below 64 and of
+// those from 64 to 127.
+const (
+	digits  = 0x3ff << '0'
+	letters = 1<<26 - 1
+
+	nameLow    = digits | 1<<'+' | 1<<'-' | 1<<'.' | 1<<'?' | 1<<'='
+	nameHigh   = letters<<('A'-64) | letters<<('a'-64) | 1<<('_'-64)
+	digestHigh = letters<<('a'-64) &^ (1<<('e'-64) | 1<<('o'-64) | 1<<('t'-64) | 1<<('u'-64))
+)
+
+func nameByte(c byte) bool { return in(c, nameLow, nameHigh) }
+
+func digestByte(c byte) bool { return in(c, digits, digestHigh) }
+
+func in(c byte, low, high uint64) bool {
+	if c < 64 {
+		return low>>c&1 != 0
 	}
-	return strings.IndexByte("+-._?=", c) >= 0
+	return c < 128 && high>>(c-64)&1 != 0
 }
 
 // clip shortens what somebody else wrote before it goes into an error.
