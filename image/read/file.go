@@ -1,0 +1,99 @@
+package read
+
+import (
+	"fmt"
+	"io"
+
+	"bigdisk/bundle/store"
+)
+
+// File reads a regular file's bytes in order. It is for one goroutine; any
+// number of Files may be open at once.
+type File struct {
+	src  blockSource
+	rest []byte
+	err  error
+}
+
+// OpenFile opens a regular file.
+func (im *Image) OpenFile(n *Node) (*File, error) {
+	if n.Kind != store.Regular {
+		return nil, fmt.Errorf("inode %d is not a regular file", n.Ino)
+	}
+	src, err := im.fs.open(n)
+	if err != nil {
+		return nil, err
+	}
+	return &File{src: src}, nil
+}
+
+// Next returns the next bytes of the file without copying them, in pieces of
+// up to 1 MiB, and io.EOF after the last. A piece must not be changed, and is valid until
+// the next call. The pieces add up to the node's Size, or there is an error.
+func (f *File) Next() ([]byte, error) {
+	if len(f.rest) > 0 {
+		b := f.rest
+		f.rest = nil
+		return b, nil
+	}
+	if f.err != nil {
+		return nil, f.err
+	}
+	b, err := f.src.next()
+	if err != nil {
+		f.err = err
+	}
+	return b, err
+}
+
+// Read implements io.Reader.
+func (f *File) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for len(f.rest) == 0 {
+		b, err := f.Next()
+		if err != nil {
+			return 0, err
+		}
+		f.rest = b
+	}
+	n := copy(p, f.rest)
+	f.rest = f.rest[n:]
+	return n, nil
+}
+
+// WriteTo implements io.WriterTo.
+func (f *File) WriteTo(w io.Writer) (int64, error) {
+	var sum int64
+	for {
+		b, err := f.Next()
+		if err == io.EOF {
+			return sum, nil
+		}
+		if err != nil {
+			return sum, err
+		}
+		n, err := w.Write(b)
+		sum += int64(n)
+		if err != nil {
+			return sum, err
+		}
+	}
+}
+
+// Close releases the file's buffers.
+func (f *File) Close() error {
+	if f.src != nil {
+		f.src.close()
+		f.src = nil
+		f.rest, f.err = nil, fmt.Errorf("read of a closed file")
+	}
+	return nil
+}
+
+// zeros is what holes read as. It is never written to.
+var zeros = make([]byte, maxPiece)
+
+// maxPiece is the most bytes that File.Next returns at once.
+const maxPiece = 1 << 20
