@@ -43,6 +43,8 @@ type ahead struct {
 	size func(i int) int64
 	// open starts path i. What it gives is read and closed on one goroutine.
 	open func(ctx context.Context, i int) (store.Contents, error)
+	// blame says of an error that it is about path i.
+	blame func(i int, err error) error
 }
 
 // item is one path on its way from admission to use.
@@ -147,9 +149,7 @@ func (r *aheadRun) readAll() {
 		if err == nil {
 			err = errors.Join(r.read(it, o.contents), o.contents.Close())
 		}
-		if err != nil {
-			r.fail(err)
-		}
+		r.failed(it, err)
 		r.spooled.Release(r.spoolCost(it))
 		close(it.batches)
 	}
@@ -196,6 +196,13 @@ func (r *aheadRun) acquire(it *item, b *batch) error {
 	return nil
 }
 
+// failed ends it all unless err is nil. After a failure others only follow.
+func (r *aheadRun) failed(it *item, err error) {
+	if err != nil && r.ctx.Err() == nil {
+		r.fail(r.blame(it.index, err))
+	}
+}
+
 // useAll makes the paths the head in turn. After a failure nothing is used.
 func (r *aheadRun) useAll(use func(i int, c store.Contents) error) {
 	for it := range r.toUse {
@@ -208,8 +215,6 @@ func (r *aheadRun) useAll(use func(i int, c store.Contents) error) {
 		if err == nil {
 			err = s.drain()
 		}
-		if err != nil {
-			r.fail(err)
-		}
+		r.failed(it, err)
 	}
 }

@@ -155,7 +155,7 @@ func newAheadCase(t *testing.T, seed uint64) *aheadCase {
 	c.a = ahead{
 		openers: 1 + r.IntN(8), readers: 1 + r.IntN(4), window: 1 + r.IntN(20),
 		memory: int64(r.IntN(20)) * batchSize, spool: int64(1 + r.IntN(4*batchSize)),
-		size: func(i int) int64 { return c.narSize(i) },
+		size: func(i int) int64 { return c.narSize(i) }, blame: blame,
 		open: func(ctx context.Context, i int) (store.Contents, error) {
 			jitter(delays, i)
 			most(&c.mostOpen, c.open.Add(1))
@@ -200,6 +200,8 @@ func jitter(delays, i int) {
 		runtime.Gosched()
 	}
 }
+
+func blame(i int, err error) error { return fmt.Errorf("path %d: %w", i, err) }
 
 // TestAheadInOrder is the property: whatever the sizes, limits and timing, it
 // ends, in order, with all bytes, within its limits.
@@ -295,6 +297,9 @@ func TestAheadFails(t *testing.T) {
 		if !errors.Is(err, want) {
 			t.Errorf("seed %d: got %v, want %v", seed, err, want)
 		}
+		if want != context.Canceled && err.Error() != blame(at, want).Error() {
+			t.Errorf("seed %d: %v does not name path %d", seed, err, at)
+		}
 		if n := c.open.Load(); n != 0 {
 			t.Errorf("seed %d: %d contents were not closed", seed, n)
 		}
@@ -310,7 +315,7 @@ func TestAheadSlowPath(t *testing.T) {
 	all := make(chan struct{})
 	a := ahead{
 		openers: 4, readers: 2, window: n, memory: 1 << 20, spool: 1 << 30,
-		size: func(int) int64 { return 5 * batchSize },
+		size: func(int) int64 { return 5 * batchSize }, blame: blame,
 		open: func(ctx context.Context, i int) (store.Contents, error) {
 			if i == 0 {
 				select {
@@ -343,7 +348,7 @@ func TestAheadMemory(t *testing.T) {
 	data := make([]byte, 20*batchSize)
 	a := ahead{
 		openers: 4, readers: 4, window: 100, memory: memory, spool: 1 << 40,
-		size: func(int) int64 { return int64(len(data)) },
+		size: func(int) int64 { return int64(len(data)) }, blame: blame,
 		open: func(ctx context.Context, i int) (store.Contents, error) {
 			m := &memTree{files: []memFile{{store.Entry{Kind: store.Regular, Size: int64(len(data))}, data}}}
 			return &countingContents{m, &read}, nil
@@ -408,7 +413,7 @@ func BenchmarkAhead(b *testing.B) {
 	}
 	a := ahead{
 		openers: 8, readers: 2, window: 64, memory: 64 << 20, spool: 1 << 30,
-		size: func(int) int64 { return 1 << 20 },
+		size: func(int) int64 { return 1 << 20 }, blame: blame,
 		open: func(ctx context.Context, i int) (store.Contents, error) { return &memTree{files: trees[i]}, nil },
 	}
 	b.SetBytes(bytes)

@@ -19,6 +19,7 @@ type Unit string
 const (
 	Bytes Unit = "bytes"
 	Paths Unit = "paths"
+	Steps Unit = "steps" // of a size that means nothing to anybody else
 )
 
 // Tracker holds the stages of one run. It is safe for concurrent use.
@@ -71,6 +72,14 @@ func (s *Stage) Add(n int64) {
 func (s *Stage) Grow(n int64) {
 	if s != nil {
 		s.total.Add(n)
+	}
+}
+
+// Set says how much is done and of how much, for stages that count themselves.
+func (s *Stage) Set(done, total int64) {
+	if s != nil {
+		s.done.Store(done)
+		s.total.Store(total)
 	}
 }
 

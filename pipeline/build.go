@@ -1,0 +1,211 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"bigdisk/bundle/source"
+	"bigdisk/bundle/store"
+	"bigdisk/image"
+	"bigdisk/image/atomicfile"
+	"bigdisk/pipeline/progress"
+)
+
+// Build makes the image and the manifest that opts ask for. Neither appears
+// under its name before it is whole, the manifest last: after a crash between
+// the two there is an image without a manifest, or with one that names another
+// SHA-256. What a killed build leaves is thrown away by the next one of the
+// same output.
+//
+// Errors name the module and the store path they are about; those about opts
+// alone wrap [ErrUsage]. A cancelled ctx ends the build soon, with its error.
+func Build(ctx context.Context, opts BuildOptions) (*BuildResult, error) {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	format, err := newFormat(opts)
+	if err != nil {
+		return nil, err
+	}
+	src, err := openSources(opts)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	b := &builder{opts: opts, format: format, source: src}
+	return b.build(ctx)
+}
+
+// builder is one build.
+type builder struct {
+	opts   BuildOptions
+	format format
+	source source.Source
+	given  givenFiles
+}
+
+// build is the way from a lock file to an image.
+func (b *builder) build(ctx context.Context) (*BuildResult, error) {
+	start := time.Now()
+	if err := b.given.read(b.opts); err != nil {
+		return nil, err
+	}
+	plan, err := b.resolve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out, err := atomicfile.Create(b.opts.Output)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Discard()
+
+	layout, err := b.write(ctx, plan, out)
+	if err != nil {
+		return nil, err
+	}
+	sum, err := b.settle(ctx, out.File, layout.Size)
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := b.manifest(plan, layout, sum)
+	if err != nil {
+		return nil, err
+	}
+	if err := publish(out, manifest); err != nil {
+		return nil, err
+	}
+	return &BuildResult{
+		Image: b.opts.Output, Manifest: ManifestName(b.opts.Output), Format: b.opts.Format,
+		Label: plan.label, Size: layout.Size, SHA256: sum, Modules: len(plan.entries),
+		Totals: manifest.Totals, Seconds: time.Since(start).Seconds(),
+	}, nil
+}
+
+// write makes the image in out: the database beside the contents, since it
+// needs nothing of them but their infos.
+func (b *builder) write(ctx context.Context, plan *plan, out *atomicfile.File) (*image.Layout, error) {
+	var layout *image.Layout
+	found := newFindings()
+	group, ctx := errgroup.WithContext(ctx)
+	database := make(chan *os.File, 1)
+	group.Go(func() error {
+		f, err := b.writeDatabase(ctx, plan, out.Name(), found)
+		if err == nil {
+			database <- f
+		}
+		return err
+	})
+	group.Go(func() (err error) {
+		layout, err = b.writeImage(ctx, plan, out.File, found, database)
+		return err
+	})
+	err := group.Wait()
+	select {
+	case f := <-database: // not needed any more
+		f.Close()
+	default:
+	}
+	return layout, err
+}
+
+// settle hashes the image while the disk takes it in. SHA-256 starts with an
+// image's first bytes, which are written last, so it has to be read again;
+// mostly it is still in the page cache.
+func (b *builder) settle(ctx context.Context, f *os.File, size int64) (sum image.HexSHA256, err error) {
+	stage := b.opts.Progress.Stage("finish", progress.Bytes, size)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if err := f.Sync(); err != nil {
+			return fmt.Errorf("sync %s: %w", b.opts.Output, err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		h := sha256.New()
+		in := io.NewSectionReader(f, 0, size)
+		buf := make([]byte, 1<<20)
+		for {
+			n, err := in.Read(buf)
+			h.Write(buf[:n])
+			stage.Add(int64(n))
+			if err == io.EOF {
+				h.Sum(sum[:0])
+				return nil
+			}
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				return fmt.Errorf("read %s again: %w", b.opts.Output, err)
+			}
+		}
+	})
+	err = group.Wait()
+	stage.Finish()
+	return sum, err
+}
+
+// manifest describes the image.
+func (b *builder) manifest(plan *plan, layout *image.Layout, sum image.HexSHA256) (*image.Manifest, error) {
+	m := &image.Manifest{
+		Version: image.ManifestVersion,
+		Image:   image.ManifestImage{Format: b.opts.Format, Size: layout.Size, SHA256: sum, Label: plan.label},
+		Options: image.ManifestOptions{
+			Compression: b.format.compression(), BlockSize: b.format.blockSize(),
+			Owner: fmt.Sprintf("%d:%d", b.opts.UID, b.opts.GID),
+		},
+		Roots: plan.extra,
+		Totals: image.ManifestTotals{
+			StorePaths: int64(plan.closure.Len()), Files: layout.Files, Directories: layout.Dirs,
+			Symlinks: layout.Symlinks, Bytes: layout.DataBytes, UniqueBytes: layout.UniqueBytes,
+		},
+	}
+	if plan.lock != nil {
+		m.Lock = &image.ManifestLock{SHA256: plan.lock.SHA256}
+	}
+	for _, e := range plan.entries {
+		m.Modules = append(m.Modules, image.ManifestModule{ID: e.Key(), Commit: e.Commit.String(), Path: e.Path})
+	}
+	for info := range plan.closure.All() {
+		m.Paths = append(m.Paths, image.ManifestPath{Path: info.Path, NarHash: info.NarHash, NarSize: info.NarSize})
+	}
+	for i, unit := range layout.Units {
+		if i >= len(plan.order) || plan.order[i].Base() != unit.Name {
+			return nil, fmt.Errorf("%s: unit %d of the image is %s, which was not to be there", b.opts.Output, i, unit.Name)
+		}
+		at, _ := slices.BinarySearchFunc(m.Paths, plan.order[i], func(p image.ManifestPath, path store.Path) int {
+			return strings.Compare(string(p.Path), string(path))
+		})
+		m.Paths[at].Files, m.Paths[at].Data = unit.Files, unit.Extents
+	}
+	return m, nil
+}
+
+// publish gives image and manifest their names.
+func publish(out *atomicfile.File, m *image.Manifest) error {
+	f, err := atomicfile.Create(ManifestName(out.Name()))
+	if err != nil {
+		return err
+	}
+	defer f.Discard()
+	if err := m.Encode(f); err != nil {
+		return fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", f.Name(), err)
+	}
+	if err := out.Commit(); err != nil {
+		return err
+	}
+	return f.Commit()
+}

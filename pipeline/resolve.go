@@ -1,0 +1,230 @@
+package pipeline
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"bigdisk/bundle"
+	"bigdisk/bundle/lock"
+	"bigdisk/bundle/source"
+	"bigdisk/bundle/spool"
+	"bigdisk/bundle/store"
+	"bigdisk/image"
+	"bigdisk/pipeline/progress"
+)
+
+// plan is what goes on the disk, and in which order.
+//
+// The order is that of releases: the roots by date, ID and version of their
+// tags, each with what of its closure is not there yet. A lock file only ever
+// grows at the end of that order, so an image of the next release starts with
+// the store paths of this one. --path roots come last.
+type plan struct {
+	lock *lock.File // nil without one
+	// entries are those on the disk, in the lock file's order.
+	entries []lock.Entry
+	// extra are the store paths asked for by themselves, sorted.
+	extra []store.Path
+	// roots are entries and extra in the order of releases, no path twice.
+	roots []root
+	label string
+	// modules are the paths that may be asked what they are.
+	modules map[store.Path]bool
+
+	// closure is all that goes on the disk, order its paths as they are written.
+	closure *bundle.Closure
+	order   []store.Path
+}
+
+// root is a store path that was asked for.
+type root struct {
+	path store.Path
+	name string // the lock entry's key; "" for --path
+}
+
+// String says what was asked for, as errors do.
+func (r root) String() string {
+	if r.name == "" {
+		return "path " + string(r.path)
+	}
+	return "module " + r.name
+}
+
+// openSources opens the stores of --from as one.
+func openSources(o BuildOptions) (source.Source, error) {
+	if len(o.From) == 0 {
+		return nil, fmt.Errorf("%w: nowhere to take store paths from: give --from STORE", ErrUsage)
+	}
+	keys, err := store.ParseKeys(o.TrustedKeys)
+	if err != nil {
+		return nil, fmt.Errorf("%w: trusted key: %w", ErrUsage, err)
+	}
+	opts := source.Options{
+		Keys: keys, NoCheckSigs: o.NoCheckSigs, ScratchDir: o.ScratchDir, Logger: o.Logger,
+		Memory: spool.NewBudget(o.MemoryBudget / 4),
+	}
+	var all []source.Source
+	for _, spec := range o.From {
+		s, err := source.Parse(spec, opts)
+		if err != nil {
+			for _, s := range all {
+				err = errors.Join(err, s.Close())
+			}
+			if errors.Is(err, source.ErrSpec) {
+				err = fmt.Errorf("%w: %w", ErrUsage, err)
+			}
+			return nil, fmt.Errorf("--from: %w", err)
+		}
+		all = append(all, s)
+	}
+	return source.Chain(all, o.Logger), nil
+}
+
+// resolve finds out what goes on the disk.
+func (b *builder) resolve(ctx context.Context) (*plan, error) {
+	stage := b.opts.Progress.Stage("resolve", progress.Paths, 0)
+	defer stage.Finish()
+	p := new(plan)
+	if err := p.chooseRoots(b.opts); err != nil {
+		return nil, err
+	}
+	paths := make([]store.Path, len(p.roots))
+	for i, r := range p.roots {
+		paths[i] = r.path
+	}
+	var err error
+	if p.closure, err = bundle.FindClosure(ctx, countedInfos{b.source, stage}, paths, 0); err != nil {
+		return nil, err
+	}
+	p.order, err = p.closure.Order(paths)
+	return p, err
+}
+
+// countedInfos tells a stage of every path that has been found.
+type countedInfos struct {
+	bundle.InfoSource
+	stage *progress.Stage
+}
+
+// Info implements [bundle.InfoSource].
+func (c countedInfos) Info(ctx context.Context, path store.Path) (*store.PathInfo, error) {
+	info, err := c.InfoSource.Info(ctx, path)
+	if err == nil {
+		c.stage.Add(1)
+	}
+	return info, err
+}
+
+// info is what is known of path i of the order.
+func (p *plan) info(i int) *store.PathInfo {
+	info, ok := p.closure.Info(p.order[i])
+	if !ok {
+		return &store.PathInfo{Path: p.order[i]} // the order is of the closure, so it is there
+	}
+	return info
+}
+
+// blame says whose fault an error with path i of the order is:
+// "module ID:TAG: /nix/store/…: …".
+func (p *plan) blame(i int, err error) error {
+	path := p.order[i]
+	if e := (*source.Error)(nil); !errors.As(err, &e) {
+		err = fmt.Errorf("%s: %w", path, err)
+	}
+	for _, r := range p.roots {
+		if _, needed := p.closure.NeededBy(path, []store.Path{r.path}); needed {
+			return r.blame(path, err)
+		}
+	}
+	return err
+}
+
+// blame says that an error is about what the root needs; a path that was asked
+// for by itself need not be named twice.
+func (r root) blame(path store.Path, err error) error {
+	if r.name == "" && r.path == path {
+		return err
+	}
+	return fmt.Errorf("%s: %w", r, err)
+}
+
+// chooseRoots reads the lock file and the options.
+func (p *plan) chooseRoots(o BuildOptions) error {
+	if o.Lock != "" {
+		if err := p.selectEntries(o); err != nil {
+			return fmt.Errorf("%s: %w", o.Lock, err)
+		}
+	}
+	for _, s := range o.Paths {
+		path, err := store.ParsePath(s)
+		if err != nil {
+			return fmt.Errorf("%w: --path: %w", ErrUsage, err)
+		}
+		p.extra = append(p.extra, path)
+	}
+	slices.Sort(p.extra)
+	p.extra = slices.Compact(p.extra)
+	p.orderRoots()
+	if len(p.roots) == 0 {
+		return fmt.Errorf("%s: it has no entries, so there is nothing to build", o.Lock)
+	}
+	p.label = cmp.Or(o.Label, p.defaultLabel())
+	p.modules = make(map[store.Path]bool)
+	newest, err := (&lock.File{Entries: p.entries}).Select(lock.Selection{Latest: 1})
+	for _, e := range newest {
+		p.modules[e.Path] = true
+	}
+	return err
+}
+
+func (p *plan) selectEntries(o BuildOptions) error {
+	f, err := os.Open(o.Lock)
+	if err != nil {
+		return errors.Unwrap(err) // the caller names the file
+	}
+	defer f.Close()
+	if p.lock, err = lock.Parse(f); err != nil {
+		return err
+	}
+	p.entries, err = p.lock.Select(lock.Selection{Modules: o.Modules, Latest: o.Latest})
+	return err
+}
+
+// orderRoots puts the roots into the order of releases.
+func (p *plan) orderRoots() {
+	entries := slices.Clone(p.entries)
+	slices.SortStableFunc(entries, func(a, b lock.Entry) int {
+		return cmp.Or(cmp.Compare(a.Tag.Date, b.Tag.Date), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Tag.Version, b.Tag.Version))
+	})
+	seen := make(map[store.Path]bool)
+	add := func(path store.Path, name string) {
+		if !seen[path] {
+			seen[path] = true
+			p.roots = append(p.roots, root{path, name})
+		}
+	}
+	for i := range entries {
+		add(entries[i].Path, entries[i].Key())
+	}
+	for _, path := range p.extra {
+		add(path, "")
+	}
+}
+
+// defaultLabel tells the disk from others by the lock file, or by the roots.
+func (p *plan) defaultLabel() string {
+	if p.lock != nil {
+		return "bigdisk-" + image.HexSHA256(p.lock.SHA256).String()[:7]
+	}
+	var lines strings.Builder
+	for _, path := range p.extra {
+		lines.WriteString(string(path) + "\n")
+	}
+	return "bigdisk-" + image.HexSHA256(sha256.Sum256([]byte(lines.String()))).String()[:7]
+}
