@@ -2,6 +2,7 @@ package narinfo_test
 
 import (
 	"crypto/sha256"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,10 +35,29 @@ func nixRun(t *testing.T, dir, name string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
+// writableDir is a new directory that is removed even if Nix has made what is
+// in it read-only.
+func writableDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+			if err == nil && e.IsDir() {
+				return os.Chmod(path, 0o700)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 // Narinfos that Nix makes are read, keep every byte when they are written
 // again, carry a signature that is good, and tell the truth about the archive.
 func TestNixCopy(t *testing.T) {
-	dir := t.TempDir()
+	dir := writableDir(t)
 	tree := filepath.Join(dir, "tree")
 	if err := os.MkdirAll(filepath.Join(tree, "bin"), 0o755); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package store_test
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,7 +30,26 @@ func newNixStore(t *testing.T) *nixStore {
 		}
 		t.Skipf("needs %s", tool)
 	}
-	return &nixStore{t, t.TempDir()}
+	return &nixStore{t, writableDir(t)}
+}
+
+// writableDir is a new directory that is removed even if Nix has made what is
+// in it read-only.
+func writableDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+			if err == nil && e.IsDir() {
+				return os.Chmod(path, 0o700)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 func (s *nixStore) root() string { return "local?root=" + filepath.Join(s.dir, "root") }
