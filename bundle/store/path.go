@@ -83,7 +83,7 @@ const (
 
 	nameLow    = digits | 1<<'+' | 1<<'-' | 1<<'.' | 1<<'?' | 1<<'='
 	nameHigh   = letters<<('A'-64) | letters<<('a'-64) | 1<<('_'-64)
-	digestHigh = letters<<('a'-64) &^ (1<<('e'-64) | 1<<('o'-64) | 1<<('t'-64) | 1<<('u'-64))
+	digestHigh = letters << ('a' - 64) &^ (1<<('e'-64) | 1<<('o'-64) | 1<<('t'-64) | 1<<('u'-64))
 )
 
 func nameByte(c byte) bool { return in(c, nameLow, nameHigh) }
