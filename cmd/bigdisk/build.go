@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"bigdisk/pipeline"
+	"bigdisk/pipeline/progress"
+)
+
+// defaultLock is the lock file when none is named and no store path is given.
+const defaultLock = "modules.json"
+
+// buildOptions are the flags of bigdisk build. The yaml keys are the flags'
+// names, so that a configuration file can hold any of them.
+type buildOptions struct {
+	Config string `yaml:"-"`
+
+	Lock    string   `yaml:"lock"`
+	Modules []string `yaml:"module"`
+	Latest  int      `yaml:"latest"`
+	Paths   []string `yaml:"path"`
+
+	From        []string `yaml:"from"`
+	TrustedKeys []string `yaml:"trusted-key"`
+	NoCheckSigs bool     `yaml:"no-check-sigs"`
+
+	Output      string   `yaml:"output"`
+	Format      string   `yaml:"format"`
+	Compression string   `yaml:"compression"`
+	BlockSize   byteSize `yaml:"block-size"`
+	Owner       owner    `yaml:"owner"`
+	Label       string   `yaml:"label"`
+
+	AutoUpgrade      string `yaml:"auto-upgrade"`
+	RecommendUpgrade string `yaml:"recommend-upgrade"`
+	ActiveModules    string `yaml:"active-modules"`
+
+	Jobs     int    `yaml:"jobs"`
+	Progress string `yaml:"progress"`
+	JSON     bool   `yaml:"json"`
+}
+
+// AddFlags binds the options to flags, and gives them their defaults.
+func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
+	f.SortFlags = false
+	f.StringVar(&o.Config, "config", "", "read flags from this YAML `FILE`; paths in it are relative to it, and the command line wins")
+	f.StringVar(&o.Lock, "lock", "", "the lock `FILE` (default \""+defaultLock+"\", or none with --path alone)")
+	f.StringArrayVar(&o.Modules, "module", nil, "build only this `ID` or ID:TAG; a bare ID is its newest version (repeatable)")
+	f.IntVar(&o.Latest, "latest", 0, "build the newest `N` versions of each module, or of each bare --module ID")
+	f.StringArrayVar(&o.Paths, "path", nil, "one more store `PATH` to put on the disk (repeatable)")
+
+	f.StringArrayVar(&o.From, "from", nil, "take store paths from this `STORE`: a directory with a Nix store in it (/ is this machine's),\nfile:///DIR, file:DIR or http(s)://HOST, a binary cache (repeatable, tried in this order)")
+	f.StringArrayVar(&o.TrustedKeys, "trusted-key", nil, "accept what `NAME:BASE64` has signed (repeatable; default cache.nixos.org-1's)")
+	f.BoolVar(&o.NoCheckSigs, "no-check-sigs", false, "accept what nobody has signed")
+
+	f.StringVarP(&o.Output, "output", "o", "", "write the image to this `FILE`, and its description to FILE.manifest.json")
+	f.StringVar(&o.Format, "format", "", "`FORMAT` of the image: squashfs (default by the suffix of -o: .sqsh, .squashfs)")
+	f.StringVar(&o.Compression, "compression", "", "`METHOD`: zstd[:fastest|default|better|best], gzip, lz4 or none (default \""+pipeline.DefaultCompression+"\")")
+	f.Var(&o.BlockSize, "block-size", "data block `SIZE`, 4K to 1M")
+	f.Var(&o.Owner, "owner", "`UID:GID` of everything on the disk")
+	f.StringVar(&o.Label, "label", "", "label `TEXT` in the manifest (default \"bigdisk-\" and the first 7 digits of the lock file's SHA-256)")
+
+	f.StringVar(&o.AutoUpgrade, "auto-upgrade", "", "put this `FILE` into /etc/nixmodules as auto-upgrade.json")
+	f.StringVar(&o.RecommendUpgrade, "recommend-upgrade", "", "put this `FILE` into /etc/nixmodules as recommend-upgrade.json")
+	f.StringVar(&o.ActiveModules, "active-modules", "", "put this `FILE` into /etc/nixmodules as active-modules.json")
+
+	f.IntVar(&o.Jobs, "jobs", 0, "`N` workers (default the number of CPUs); the image does not depend on it")
+	f.StringVar(&o.Progress, "progress", string(progress.Auto), "show progress as `MODE`: auto (bars on a terminal, lines elsewhere), plain, json or none")
+	f.BoolVar(&o.JSON, "json", false, "print the result as JSON")
+}
+
+func newBuild() *cobra.Command {
+	var given buildOptions
+	cmd := &cobra.Command{
+		Use:   "build [--lock FILE] --from STORE -o FILE",
+		Short: "Build an image from a lock file",
+		Long: `Build an image with the closures of the locked modules, the database that lets
+Nix use it as a read-only store, and /etc/nixmodules. The same inputs give the
+same bytes. Nothing appears under the output's name until it is whole.`,
+		Example: `  bigdisk build --lock modules.json --from https://cache.example.org -o disk.sqsh
+  bigdisk build --module python-3.10 --latest 2 --from / -o python.sqsh
+  bigdisk build --config build.yaml -o disk.sqsh`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts, err := given.withConfig(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			return runBuild(cmd.Context(), opts, cmd.OutOrStdout())
+		},
+	}
+	given.AddFlags(cmd.Flags())
+	return cmd
+}
+
+// withConfig returns what the configuration file says, if there is one, under
+// what the command line says.
+func (o *buildOptions) withConfig(commandLine *pflag.FlagSet) (*buildOptions, error) {
+	if o.Config == "" {
+		return o, o.resolve(".")
+	}
+	merged, dir := new(buildOptions), filepath.Dir(o.Config)
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	merged.AddFlags(flags)
+	if err := readConfig(o.Config, merged); err != nil {
+		return nil, err
+	}
+	if err := merged.resolve(dir); err != nil {
+		return nil, configError(o.Config, err)
+	}
+	if err := o.resolve("."); err != nil {
+		return nil, err
+	}
+	return merged, override(flags, commandLine)
+}
+
+// resolve makes the paths among the options relative to dir.
+func (o *buildOptions) resolve(dir string) error {
+	for _, p := range []*string{&o.Lock, &o.Output, &o.AutoUpgrade, &o.RecommendUpgrade, &o.ActiveModules} {
+		*p = relativeTo(dir, *p)
+	}
+	for i := range o.From {
+		from, err := resolveStore(dir, o.From[i])
+		if err != nil {
+			return err
+		}
+		o.From[i] = from
+	}
+	return nil
+}
+
+// pipelineOptions says the same to the pipeline.
+func (o *buildOptions) pipelineOptions() pipeline.BuildOptions {
+	lock := o.Lock
+	if lock == "" && (len(o.Paths) == 0 || len(o.Modules) > 0 || o.Latest > 0) {
+		lock = defaultLock
+	}
+	return pipeline.BuildOptions{
+		Lock: lock, Modules: o.Modules, Latest: o.Latest, Paths: o.Paths,
+		From: o.From, TrustedKeys: o.TrustedKeys, NoCheckSigs: o.NoCheckSigs,
+		Output: o.Output, Format: o.Format, Compression: o.Compression, BlockSize: int(o.BlockSize),
+		UID: o.Owner.uid, GID: o.Owner.gid, Label: o.Label,
+		AutoUpgrade: o.AutoUpgrade, RecommendUpgrade: o.RecommendUpgrade, ActiveModules: o.ActiveModules,
+		Jobs: o.Jobs,
+	}
+}
+
+func runBuild(ctx context.Context, opts *buildOptions, stdout io.Writer) error {
+	mode, err := progress.ParseMode(opts.Progress)
+	if err != nil {
+		return usageError{fmt.Errorf("--progress: %w", err), "see bigdisk build --help"}
+	}
+	if len(opts.From) == 0 {
+		return usageError{errors.New("no store to take paths from"), "give --from STORE: a directory, or a binary cache's URL"}
+	}
+	build := opts.pipelineOptions()
+	build.Progress = progress.New(nil)
+	display := progress.Show(build.Progress, mode, os.Stderr)
+	build.Logger = newLogger(display)
+	result, err := pipeline.Build(ctx, build)
+	display.Close()
+	if err != nil {
+		return err
+	}
+	if opts.JSON {
+		return json.NewEncoder(stdout).Encode(result)
+	}
+	return printResult(stdout, result)
+}
+
+// printResult sums a build up for people.
+func printResult(w io.Writer, r *pipeline.BuildResult) error {
+	_, err := fmt.Fprintf(w, "%s: %s, %s, label %s\n%s: %d modules, %d store paths, %d files, %s\nsha256 %s\n",
+		r.Image, r.Format, humanBytes(r.Size), r.Label,
+		r.Manifest, r.Modules, r.Totals.StorePaths, r.Totals.Files, humanBytes(r.Totals.Bytes), r.SHA256)
+	return err
+}
+
+// humanBytes writes a size in decimal units, as disks are sold.
+func humanBytes(n int64) string {
+	const units = "kMGTPE"
+	if n < 1000 {
+		return fmt.Sprintf("%d bytes", n)
+	}
+	value, unit := float64(n)/1000, 0
+	for ; value >= 999.95; unit++ {
+		value /= 1000
+	}
+	return fmt.Sprintf("%.1f %cB", value, units[unit])
+}
