@@ -169,7 +169,7 @@ func (s *second) compareEntry(name string, e *DirEntry, theirs iofs.DirEntry) er
 	}
 	f := factsOf(info)
 	switch {
-	case iofs.FileMode(n.Mode)&0o777 != info.Mode().Perm():
+	case f.hasMode && iofs.FileMode(n.Mode)&0o777 != info.Mode().Perm():
 		return s.differ(name, "mode %04o, and %04o for go-diskfs", n.Mode&0o777, info.Mode().Perm())
 	case n.Mtime != info.ModTime().Unix():
 		return s.differ(name, "time %d, and %d for go-diskfs", n.Mtime, info.ModTime().Unix())
@@ -185,18 +185,20 @@ func (s *second) compareEntry(name string, e *DirEntry, theirs iofs.DirEntry) er
 	return s.compareData(name, n)
 }
 
-// facts are what only the format's own type tells.
+// facts are what only the format's own type tells. In a listing of ext4 modes
+// are without permissions.
 type facts struct {
 	uid, gid uint32
 	target   string
+	hasMode  bool
 }
 
 func factsOf(info iofs.FileInfo) facts {
 	switch st := info.Sys().(type) {
 	case *diskext4.StatT:
-		return facts{st.UID, st.GID, st.LinkTarget}
+		return facts{st.UID, st.GID, st.LinkTarget, false}
 	case *disksquashfs.StatT:
-		return facts{st.UID, st.GID, st.LinkTarget}
+		return facts{st.UID, st.GID, st.LinkTarget, true}
 	}
 	return facts{}
 }
@@ -219,6 +221,9 @@ func (s *second) compareData(name string, n *Node) error {
 		return err
 	}
 	defer theirs.Close()
+	if info, err := theirs.Stat(); err == nil && info.Mode().Perm() != iofs.FileMode(n.Mode)&0o777 {
+		return s.differ(name, "mode %04o, and %04o for go-diskfs", n.Mode&0o777, info.Mode().Perm())
+	}
 	var buf []byte
 	for {
 		b, err := f.Next()
