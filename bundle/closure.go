@@ -35,9 +35,9 @@ type InfoSource interface {
 
 // FindClosure returns the roots and all that they refer to, directly or not. It
 // asks src for each path once, and for up to asks paths at the same time (0:
-// [DefaultAsks]). A path may refer to itself. A path that cannot be had is an
-// error that says what refers to it; a circle of several paths is an error that
-// shows it.
+// [DefaultAsks]). A path may refer to itself. A path that cannot be had is a
+// *[NeedError], which says what refers to it; a circle of several paths is an
+// error that wraps [ErrCycle] and shows it.
 func FindClosure(ctx context.Context, src InfoSource, roots []store.Path, asks int) (*Closure, error) {
 	if asks <= 0 {
 		asks = DefaultAsks
@@ -162,20 +162,41 @@ func (s *search) add(id uint32, info *store.PathInfo) {
 	n.rest = s.text.keep(packRest(info, &s.keys))
 }
 
+// NeedError is that a path of a closure could not be had.
+type NeedError struct {
+	// Root is the root that was found to need the path first; it may be the
+	// path itself.
+	Root store.Path
+	// Referrer refers to the path; "" if the path is a root.
+	Referrer store.Path
+	Err      error
+}
+
+// Error says what the path is wanted for.
+func (e *NeedError) Error() string {
+	switch e.Referrer {
+	case "":
+		return e.Err.Error()
+	case e.Root:
+		return fmt.Sprintf("%v: needed by %s", e.Err, e.Referrer)
+	}
+	return fmt.Sprintf("%v: needed by %s, for %s", e.Err, e.Referrer, e.Root)
+}
+
+// Unwrap returns the reason.
+func (e *NeedError) Unwrap() error { return e.Err }
+
 // explain says what a path was wanted for.
 func (s *search) explain(id uint32, err error) error {
-	from := s.referrer[id]
-	if from == noReferrer {
-		return err
-	}
-	root := from
+	from, root := s.referrer[id], id
 	for s.referrer[root] != noReferrer {
 		root = s.referrer[root]
 	}
-	if root == from {
-		return fmt.Errorf("%w: needed by %s", err, s.nodes[from].path)
+	e := &NeedError{Root: s.nodes[root].path, Err: err}
+	if from != noReferrer {
+		e.Referrer = s.nodes[from].path
 	}
-	return fmt.Errorf("%w: needed by %s, for %s", err, s.nodes[from].path, s.nodes[root].path)
+	return e
 }
 
 // finish sorts what was found.

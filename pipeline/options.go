@@ -26,7 +26,7 @@ const (
 	DefaultMemoryBudget = 192 << 20
 	// DefaultSpoolBudget is how many bytes of downloads a build keeps on disk
 	// ahead of the image.
-	DefaultSpoolBudget = 4 << 30
+	DefaultSpoolBudget = 1 << 30
 )
 
 // ErrUsage is wrapped by errors about options that do not go together, as

@@ -100,7 +100,7 @@ func (b *builder) resolve(ctx context.Context) (*plan, error) {
 	}
 	var err error
 	if p.closure, err = bundle.FindClosure(ctx, countedInfos{b.source, stage}, paths, 0); err != nil {
-		return nil, err
+		return nil, p.blameRoot(err)
 	}
 	p.order, err = p.closure.Order(paths)
 	return p, err
@@ -145,6 +145,23 @@ func (p *plan) blame(i int, err error) error {
 	return err
 }
 
+// blameRoot says which root an error of the closure is about.
+func (p *plan) blameRoot(err error) error {
+	need := (*bundle.NeedError)(nil)
+	if !errors.As(err, &need) {
+		return err
+	}
+	at := slices.IndexFunc(p.roots, func(r root) bool { return r.path == need.Root })
+	if at < 0 {
+		return err
+	}
+	path := need.Root
+	if need.Referrer != "" {
+		path = need.Referrer
+	}
+	return p.roots[at].blame(path, err)
+}
+
 // blame says that an error is about what the root needs; a path that was asked
 // for by itself need not be named twice.
 func (r root) blame(path store.Path, err error) error {
@@ -164,7 +181,7 @@ func (p *plan) chooseRoots(o BuildOptions) error {
 	for _, s := range o.Paths {
 		path, err := store.ParsePath(s)
 		if err != nil {
-			return fmt.Errorf("%w: --path: %w", ErrUsage, err)
+			return fmt.Errorf("%w: --path %s: %w", ErrUsage, s, err)
 		}
 		p.extra = append(p.extra, path)
 	}
