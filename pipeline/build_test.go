@@ -14,9 +14,14 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
 	"bigdisk/bundle/source"
 	"bigdisk/bundle/store"
 	"bigdisk/image"
+	"bigdisk/image/imagetest"
 	"bigdisk/pipeline/progress"
 )
 
@@ -358,10 +363,17 @@ func TestBuildEtc(t *testing.T) {
 		`","tag":"v1-20240301-bbbbbbb","tags":["v1-20240301-bbbbbbb"],"version":1},` +
 		`"go":{"commit":"ccccccc000000000000000000000000000000000","description":"new","name":"Go","path":"` + string(f.named("module-go-2")) +
 		`","tag":"v2-20240201-ccccccc","tags":["v2-20240201-ccccccc","v1-20240101-aaaaaaa"],"version":2}}` + "\n"
-	size := fmt.Sprintf("create {Path:etc/nixmodules/active-modules.json Kind:regular Size:%d ", len(want))
 	f.mustRun(t)
-	if log := strings.Join(f.recorder.log, "\n"); !strings.Contains(log, size) || !strings.Contains(log, fmt.Sprintf("data %x", sha(want))) {
-		t.Errorf("active-modules.json is not\n%s", want)
+	if got := string(f.recorder.kept["etc/nixmodules/active-modules.json"]); got != want {
+		t.Errorf("active-modules.json is\n%s, want\n%s", got, want)
+	}
+	if got, want := f.recorder.kept["etc/nixmodules/modules.json"], readFile(t, f.opts.Lock); !bytes.Equal(got, want) {
+		t.Errorf("modules.json is\n%s, want\n%s", got, want)
+	}
+	f.opts.Modules = []string{"go:v1-20240101-aaaaaaa"}
+	f.mustRun(t)
+	if got := string(f.recorder.kept["etc/nixmodules/modules.json"]); strings.Contains(got, "bun") || !strings.Contains(got, "go:v1") {
+		t.Errorf("modules.json has entries that are not on the disk: %s", got)
 	}
 
 	given := filepath.Join(t.TempDir(), "active.json")
@@ -370,8 +382,90 @@ func TestBuildEtc(t *testing.T) {
 	}
 	f.opts.ActiveModules = given
 	f.mustRun(t)
-	if log := strings.Join(f.recorder.log, "\n"); !strings.Contains(log, fmt.Sprintf("data %x", sha("{ }\n"))) {
-		t.Error("the given active-modules.json is not in the image as it is")
+	if got := string(f.recorder.kept["etc/nixmodules/active-modules.json"]); got != "{ }\n" {
+		t.Errorf("the given active-modules.json is in the image as %q", got)
+	}
+}
+
+// TestBuildDatabase: the database has every path, and the outputs of those that
+// are derivations, which are only known from their contents.
+func TestBuildDatabase(t *testing.T) {
+	f := aBuild(t)
+	out := f.named("libb")
+	drv := f.store.add(t, "libb.drv", file(`Derive([("out","`+string(out)+`","","")],[],[],"x86_64-linux","/bin/sh",[],[])`), f.named("libc"))
+	f.opts.Paths = []string{string(drv)}
+	f.mustRun(t)
+	name := filepath.Join(t.TempDir(), "db.sqlite")
+	if err := os.WriteFile(name, f.recorder.kept["nix/var/nix/db/db.sqlite"], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sqlite.OpenConn(name, sqlite.OpenReadOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	ask := func(query string) (rows []string) {
+		err := sqlitex.Execute(db, query, &sqlitex.ExecOptions{ResultFunc: func(s *sqlite.Stmt) error {
+			rows = append(rows, s.ColumnText(0))
+			return nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rows
+	}
+	var want []string
+	for p := range f.store.paths {
+		want = append(want, string(p))
+	}
+	slices.Sort(want)
+	if got := ask("select path from ValidPaths order by path"); !slices.Equal(got, want) {
+		t.Errorf("valid paths\n%q, want\n%q", got, want)
+	}
+	query := "select v.path || ' ' || o.id || ' ' || o.path from DerivationOutputs o join ValidPaths v on v.id = o.drv"
+	if got, want := ask(query), []string{string(drv) + " out " + string(out)}; !slices.Equal(got, want) {
+		t.Errorf("outputs %q, want %q", got, want)
+	}
+	f.store.paths[drv].files = file("no derivation")
+	if _, err := f.run(t.Context()); err == nil || !strings.Contains(err.Error(), string(drv)) {
+		t.Errorf("a derivation that is none: %v", err)
+	}
+}
+
+// TestBuildDiskFull fills a real disk, with a real image and at any moment.
+func TestBuildDiskFull(t *testing.T) {
+	imagetest.NeedRoot(t, "it mounts a small tmpfs")
+	noGoroutines(t)
+	disk := t.TempDir()
+	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=1m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(disk, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, ext := range []string{"sqsh", "ext4"} {
+		for _, fill := range []int{4 << 20, 1000 << 10} { // within the data, and past it
+			f := aBuild(t)
+			f.dir, f.opts.Output = disk, filepath.Join(disk, "disk."+ext)
+			f.opts.Paths = []string{string(f.store.add(t, "noise", file(imagetest.Noise(1, fill))))}
+			opts, err := f.opts.withDefaults()
+			if err != nil {
+				t.Fatal(err)
+			}
+			format, err := newFormat(opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := &builder{opts: opts, format: format, source: f.store}
+			if _, err := b.build(t.Context()); !errors.Is(err, unix.ENOSPC) {
+				t.Errorf("%s, %d bytes: got %v, want %v", ext, fill, err, unix.ENOSPC)
+			}
+			if left := f.files(t); len(left) > 0 {
+				t.Errorf("%s, %d bytes: it left %q", ext, fill, left)
+			}
+		}
 	}
 }
 

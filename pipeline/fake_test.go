@@ -120,13 +120,15 @@ type recorder struct {
 	dirs   []string // from the root to the one of the last entry
 	names  map[string]bool
 	left   int64
-	hash   hash.Hash // of the file being written
+	hash   hash.Hash         // of the file being written
+	name   string            // its path
+	kept   map[string][]byte // files outside the store
 	layout image.Layout
 	closed bool
 }
 
 func (r *recorder) newWriter(_ context.Context, f *os.File, label string) (image.Writer, error) {
-	*r = recorder{step: r.step, fail: r.fail, file: f, hash: sha256.New(), names: map[string]bool{"": true}, log: []string{"label " + label}}
+	*r = recorder{step: r.step, fail: r.fail, file: f, hash: sha256.New(), kept: map[string][]byte{}, names: map[string]bool{"": true}, log: []string{"label " + label}}
 	return r, nil
 }
 
@@ -167,7 +169,7 @@ func (r *recorder) Create(e *store.Entry) error {
 		return fmt.Errorf("%s: there already, or not its directory", e.Path)
 	}
 	r.names[e.Path] = true
-	r.left = e.Size
+	r.left, r.name = e.Size, e.Path
 	r.layout.DataBytes += e.Size
 	switch e.Kind {
 	case store.Regular:
@@ -194,6 +196,9 @@ func (r *recorder) Write(p []byte) (int, error) {
 	}
 	// How the data is cut into pieces is nobody's business.
 	r.hash.Write(p)
+	if !strings.HasPrefix(r.name, "nix/store/") {
+		r.kept[r.name] = append(r.kept[r.name], p...)
+	}
 	if r.left == 0 {
 		r.log = append(r.log, fmt.Sprintf("data %x", r.hash.Sum(nil)))
 		r.hash.Reset()
@@ -289,6 +294,3 @@ func (f *fakeBuild) created(prefix string) []string {
 	}
 	return found
 }
-
-// sha is what the recorder writes down of data.
-func sha(data string) [32]byte { return sha256.Sum256([]byte(data)) }
