@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"bigdisk/image/squashfs"
 	"bigdisk/pipeline"
 	"bigdisk/pipeline/progress"
 )
@@ -63,11 +64,11 @@ func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.NoCheckSigs, "no-check-sigs", false, "accept what nobody has signed")
 
 	f.StringVarP(&o.Output, "output", "o", "", "write the image to this `FILE`, and its description to FILE.manifest.json")
-	f.StringVar(&o.Format, "format", "", "`FORMAT` of the image: squashfs (default by the suffix of -o: .sqsh, .squashfs)")
-	f.StringVar(&o.Compression, "compression", "", "`METHOD`: zstd[:fastest|default|better|best], gzip, lz4 or none (default \""+pipeline.DefaultCompression+"\")")
-	f.Var(&o.BlockSize, "block-size", "data block `SIZE`, 4K to 1M")
+	f.StringVar(&o.Format, "format", "", "`FORMAT` of the image, squashfs or ext4 (default by the suffix of -o: .sqsh, .squashfs; .raw, .img, .ext4)")
+	f.StringVar(&o.Compression, "compression", "", "squashfs: compress by `METHOD` zstd[:fastest|default|better|best], gzip, lz4 or none (default \""+pipeline.DefaultCompression+"\")")
+	f.Var(&o.BlockSize, "block-size", "squashfs: data block size, 4K to 1M (default "+defaultBlockSize()+")")
 	f.Var(&o.Owner, "owner", "`UID:GID` of everything on the disk")
-	f.StringVar(&o.Label, "label", "", "label `TEXT` in the manifest (default \"bigdisk-\" and the first 7 digits of the lock file's SHA-256)")
+	f.StringVar(&o.Label, "label", "", "label `TEXT`, of the filesystem where it has one, else in the manifest (default \"bigdisk-\" and the first 7 digits of the lock file's SHA-256)")
 
 	f.StringVar(&o.AutoUpgrade, "auto-upgrade", "", "put this `FILE` into /etc/nixmodules as auto-upgrade.json")
 	f.StringVar(&o.RecommendUpgrade, "recommend-upgrade", "", "put this `FILE` into /etc/nixmodules as recommend-upgrade.json")
@@ -76,6 +77,11 @@ func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
 	f.IntVar(&o.Jobs, "jobs", 0, "`N` workers (default the number of CPUs); the image does not depend on it")
 	f.StringVar(&o.Progress, "progress", string(progress.Auto), "show progress as `MODE`: auto (bars on a terminal, lines elsewhere), plain, json or none")
 	f.BoolVar(&o.JSON, "json", false, "print the result as JSON")
+}
+
+func defaultBlockSize() string {
+	size := byteSize(squashfs.DefaultBlockSize)
+	return size.String()
 }
 
 func newBuild() *cobra.Command {
@@ -179,21 +185,9 @@ func runBuild(ctx context.Context, opts *buildOptions, stdout io.Writer) error {
 
 // printResult sums a build up for people.
 func printResult(w io.Writer, r *pipeline.BuildResult) error {
-	_, err := fmt.Fprintf(w, "%s: %s, %s, label %s\n%s: %d modules, %d store paths, %d files, %s\nsha256 %s\n",
-		r.Image, r.Format, humanBytes(r.Size), r.Label,
-		r.Manifest, r.Modules, r.Totals.StorePaths, r.Totals.Files, humanBytes(r.Totals.Bytes), r.SHA256)
+	const mib = 1 << 20
+	_, err := fmt.Fprintf(w, "%s: %s, %.1f MiB, label %s, sha256 %s\n%s: %d modules, %d store paths, %d files of %.1f MiB\n",
+		r.Image, r.Format, float64(r.Size)/mib, r.Label, r.SHA256,
+		r.Manifest, r.Modules, r.Totals.StorePaths, r.Totals.Files, float64(r.Totals.Bytes)/mib)
 	return err
-}
-
-// humanBytes writes a size in decimal units, as disks are sold.
-func humanBytes(n int64) string {
-	const units = "kMGTPE"
-	if n < 1000 {
-		return fmt.Sprintf("%d bytes", n)
-	}
-	value, unit := float64(n)/1000, 0
-	for ; value >= 999.95; unit++ {
-		value /= 1000
-	}
-	return fmt.Sprintf("%.1f %cB", value, units[unit])
 }

@@ -56,6 +56,9 @@ func TestKilled(t *testing.T) {
 	if !bytes.Equal(readBytes(t, image), want) {
 		t.Error("the build after the killed ones is another image")
 	}
+	if got, want := names(t, dir), []string{"x.sqsh", "x.sqsh.manifest.json"}; !slices.Equal(got, want) {
+		t.Errorf("it leaves %q, want %q: what the killed ones left is still there", got, want)
+	}
 }
 
 // TestInterrupted interrupts a build that waits for a server which never

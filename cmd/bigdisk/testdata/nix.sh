@@ -27,6 +27,7 @@ store) # the read-only store opens, and has the store paths that are on the disk
   ls -d mnt/image/nix/store/* | sed 's|^mnt/image||' | sort > mnt/present
   diff mnt/known mnt/present
   inside nix path-info --store "$lower" --recursive --all | sort -u | diff - mnt/present
+  chroot --userspec=65534:65534 . /usr/bin/env -i PATH=/usr/bin:/bin HOME=/tmp nix path-info --store "$lower" --all | sort | diff - mnt/present
   ;;
 verify) # every path's contents have the hash, and the signature, that the database says
   inside nix store verify --all --store "$lower" --option trusted-public-keys "$4"
