@@ -2,6 +2,7 @@ package read
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"runtime"
@@ -52,7 +53,7 @@ func (u *unpacker) unpack(dst, src []byte) ([]byte, error) {
 func unpackZstd() (func(dst, src []byte) (int, error), error) {
 	d, err := zstd.NewReader(nil,
 		zstd.WithDecoderConcurrency(runtime.GOMAXPROCS(0)),
-		zstd.WithDecoderMaxMemory(sqfsMaxBlock),
+		zstd.WithDecoderMaxMemory(8<<20),
 		zstd.WithDecoderMaxWindow(8<<20),
 		zstd.WithDecodeAllCapLimit(true))
 	if err != nil {
@@ -108,15 +109,24 @@ func checkXzDict(src []byte) error {
 	if len(src) < streamHeader+8 {
 		return io.ErrUnexpectedEOF
 	}
-	b := src[streamHeader:]
-	if b[1] != 0 { // one filter, no sizes
-		return fmt.Errorf("xz block with flags %#x is not supported", b[1])
+	flags, b := src[streamHeader+1], src[streamHeader+2:]
+	if flags&0x3f != 0 {
+		return fmt.Errorf("xz block with flags %#x is not supported", flags)
 	}
-	if b[2] != 0x21 || b[3] != 1 || b[4] > 40 {
-		return fmt.Errorf("xz filter %#x is not supported", b[2])
+	for _, size := range []byte{0x40, 0x80} { // of the block, packed and not
+		if flags&size == 0 {
+			continue
+		}
+		_, n := binary.Uvarint(b)
+		if n <= 0 {
+			return fmt.Errorf("xz block with a bad size")
+		}
+		b = b[n:]
 	}
-	dict := uint64(2|b[4]&1) << (b[4]/2 + 11)
-	if dict > xzMaxDict {
+	if len(b) < 3 || b[0] != 0x21 || b[1] != 1 || b[2] > 40 {
+		return fmt.Errorf("xz block with a filter other than LZMA2 is not supported")
+	}
+	if dict := uint64(2|b[2]&1) << (b[2]/2 + 11); dict > xzMaxDict {
 		return fmt.Errorf("xz dictionary of %d bytes, over %d", dict, xzMaxDict)
 	}
 	return nil
