@@ -177,7 +177,7 @@ func (c *Cache) archive(ctx context.Context, info *store.PathInfo) (archive, err
 		return archive{}, err
 	}
 	if !sameContents(&n.Info, info) {
-		return archive{}, fmt.Errorf("its narinfo has other contents: %w", ErrMismatch)
+		return archive{}, fmt.Errorf("it has other contents or references under that name: %w", ErrMismatch)
 	}
 	return archiveOf(n), nil
 }

@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -131,7 +132,7 @@ func (c *chain) openOther(ctx context.Context, s Source, info *store.PathInfo) (
 		return nil, err
 	}
 	if !sameContents(other, info) {
-		return nil, wrap(info.Path, s, errors.New("it has other contents or references under that name"))
+		return nil, wrap(info.Path, s, fmt.Errorf("it has other contents or references under that name: %w", ErrMismatch))
 	}
 	return s.Open(ctx, other)
 }

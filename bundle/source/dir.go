@@ -106,6 +106,9 @@ const skipSize = 64 << 10
 
 // Next implements [store.Contents].
 func (c *dirContents) Next() (*store.Entry, error) {
+	if err := c.state(); err != nil {
+		return nil, err
+	}
 	if err := c.finishFile(); err != nil {
 		return nil, err
 	}
@@ -122,11 +125,16 @@ func (c *dirContents) Next() (*store.Entry, error) {
 	return e, nil
 }
 
+// state is why there can be no more.
+func (c *dirContents) state() error {
+	if c.err == nil && c.ctx.Err() != nil {
+		c.fail(context.Cause(c.ctx))
+	}
+	return c.err
+}
+
 // finishFile hashes what was not read of the current file.
 func (c *dirContents) finishFile() error {
-	if c.err != nil {
-		return c.err
-	}
 	if c.skip == nil && c.file {
 		c.skip = make([]byte, skipSize)
 	}
@@ -142,11 +150,8 @@ func (c *dirContents) finishFile() error {
 
 // Read implements [store.Contents].
 func (c *dirContents) Read(p []byte) (int, error) {
-	if c.err == nil && c.ctx.Err() != nil {
-		c.fail(context.Cause(c.ctx))
-	}
-	if c.err != nil {
-		return 0, c.err
+	if err := c.state(); err != nil {
+		return 0, err
 	}
 	n, err := c.tree.Read(p)
 	if n > 0 {
