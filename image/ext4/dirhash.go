@@ -5,7 +5,7 @@ import "math/bits"
 // dirHash is ext4fs_dirhash for DX_HASH_HALF_MD4_UNSIGNED: the hash and the
 // minor hash by which an htree orders the name. seed is s_hash_seed and not
 // all zero.
-func dirHash(name string, seed *[4]uint32) (hash, minor uint32) {
+func dirHash(name []byte, seed *[4]uint32) (hash, minor uint32) {
 	buf := *seed
 	for {
 		var in [8]uint32
@@ -25,7 +25,7 @@ func dirHash(name string, seed *[4]uint32) (hash, minor uint32) {
 
 // hashWords is str2hashbuf_unsigned: the first 32 bytes of name as eight
 // big-endian words, filled up with the length of what is left of the name.
-func hashWords(name string, in *[8]uint32) {
+func hashWords(name []byte, in *[8]uint32) {
 	pad := uint32(len(name)) & 0xFF
 	pad |= pad << 8
 	pad |= pad << 16

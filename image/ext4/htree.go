@@ -16,7 +16,7 @@ type dxEntry struct {
 func (f *finisher) indexedDirectory(d *directory, names []named) error {
 	a := &f.b.names
 	for i := range names {
-		names[i].hash, names[i].minor = dirHash(string(names[i].name(a)), &f.hashSeed)
+		names[i].hash, names[i].minor = dirHash(names[i].name(a), &f.hashSeed)
 	}
 	sortHashes(a, names)
 	leaves, starts := packLeaves(a, names)

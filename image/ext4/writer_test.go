@@ -2,6 +2,7 @@ package ext4
 
 import (
 	"bytes"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"strings"
@@ -10,7 +11,6 @@ import (
 	"bigdisk/image/internal/treegen"
 )
 
-// tg shortens the tables.
 type tree = treegen.Tree
 
 func manyFiles(n int) tree {
@@ -176,4 +176,57 @@ func (p pieceWriter) Write(b []byte) (int, error) {
 		}
 	}
 	return len(b), nil
+}
+
+// golden is the SHA-256 of the image that TestGolden writes. It changes only
+// when the format of images does, and then every image ever made is made
+// differently.
+const golden = "9d265a63232f0cbce690ff596d947006acef5256ca90020b380abdc2f8cfd1c1"
+
+func TestGolden(t *testing.T) {
+	path, _ := build(t, treegen.Join(treegen.Store(3000), treegen.Symlinks("s"), treegen.Of(
+		treegen.File("zz", treegen.Striped(6, 10_000, 1)),
+	)), Options{RoundTo: 1 << 20, Label: "golden"})
+	fsck(t, path)
+	if sum := fileSum(t, path); hex.EncodeToString(sum[:]) != golden {
+		t.Errorf("the image's SHA-256 is %x", sum)
+	}
+}
+
+// TestIdentity says what makes a UUID another one.
+func TestIdentity(t *testing.T) {
+	base := treegen.Of(treegen.Dir("a"), treegen.File("a/b", treegen.Noise(9, 1)), treegen.Symlink("c", "d"))
+	others := map[string]struct {
+		tree tree
+		opts Options
+	}{
+		"":           {base, smallImage},
+		"bytes":      {treegen.Of(treegen.Dir("a"), treegen.File("a/b", treegen.Noise(9, 3)), treegen.Symlink("c", "d")), smallImage},
+		"executable": {treegen.Of(treegen.Dir("a"), treegen.Exec("a/b", treegen.Noise(9, 1)), treegen.Symlink("c", "d")), smallImage},
+		"place":      {treegen.Of(treegen.Dir("a"), treegen.File("b", treegen.Noise(9, 1)), treegen.Symlink("c", "d")), smallImage},
+		"name":       {treegen.Of(treegen.Dir("a"), treegen.File("a/x", treegen.Noise(9, 1)), treegen.Symlink("c", "d")), smallImage},
+		"target":     {treegen.Of(treegen.Dir("a"), treegen.File("a/b", treegen.Noise(9, 1)), treegen.Symlink("c", "e")), smallImage},
+		"label":      {base, Options{RoundTo: 1 << 20, Label: "x"}},
+		"owner":      {base, Options{RoundTo: 1 << 20, UID: 1}},
+		"size":       {base, Options{Size: 40 << 20}},
+		"writable":   {base, Options{RoundTo: 1 << 20, Writable: true}},
+	}
+	seen := map[string]string{}
+	for name, o := range others {
+		path, _ := build(t, o.tree, o.opts)
+		sb := make([]byte, 1024)
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.ReadAt(sb, superOffset); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		uuid := string(sb[0x68:0x78])
+		if other, ok := seen[uuid]; ok {
+			t.Errorf("%q and %q have the same UUID", name, other)
+		}
+		seen[uuid] = name
+	}
 }

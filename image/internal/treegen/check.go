@@ -3,6 +3,7 @@ package treegen
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,23 +21,35 @@ type Checker struct {
 	UID, GID uint32
 	// Ignore is a name in the root that does not count.
 	Ignore string
-	// Sample reads only one regular file in so many; 0 reads all.
+	// Sample looks closely at only one in so many of what is not a directory,
+	// and at the others' names and kinds; 0 looks at all.
 	Sample int
+	// Skip is the path of a regular file whose bytes are not read.
+	Skip string
 
 	root  string
 	stack []checkedDir
-	files int
+	items int
 }
 
+// checkedDir sums the names and kinds of a directory's entries, in any order.
 type checkedDir struct {
 	path    string
 	entries int
+	sum     uint64
+}
+
+func (d *checkedDir) add(name string, kind fs.FileMode) {
+	h := fnv.New64a()
+	h.Write([]byte(name))
+	d.sum += h.Sum64() * uint64(kind|1)
+	d.entries++
 }
 
 // Check reports the first difference between what is at root and the tree:
 // kinds, modes, owners, times, sizes, targets, every byte, and nothing more.
 func (c *Checker) Check(root string, t Tree) error {
-	c.root, c.stack, c.files = root, []checkedDir{{}}, 0
+	c.root, c.stack, c.items = root, []checkedDir{{}}, 0
 	if err := c.item(Item{Entry: store.Entry{Kind: store.Directory}}); err != nil {
 		return err
 	}
@@ -47,9 +60,12 @@ func (c *Checker) Check(root string, t Tree) error {
 				return err
 			}
 		}
-		c.stack[len(c.stack)-1].entries++
-		if err := c.item(item); err != nil {
-			return err
+		c.stack[len(c.stack)-1].add(filepath.Base(item.Path), kindMode(item))
+		c.items++
+		if item.Kind == store.Directory || c.Sample < 2 || c.items%c.Sample == 1 {
+			if err := c.item(item); err != nil {
+				return err
+			}
 		}
 		if item.Kind == store.Directory {
 			c.stack = append(c.stack, checkedDir{path: item.Path})
@@ -63,7 +79,7 @@ func (c *Checker) Check(root string, t Tree) error {
 	return nil
 }
 
-// leave checks that a directory holds nothing but what was looked at.
+// leave checks that a directory holds what was looked at and nothing more.
 func (c *Checker) leave() error {
 	top := c.stack[len(c.stack)-1]
 	c.stack = c.stack[:len(c.stack)-1]
@@ -72,20 +88,34 @@ func (c *Checker) leave() error {
 		return err
 	}
 	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
+	have := checkedDir{path: top.path}
+	entries, err := dir.ReadDir(-1)
 	if err != nil {
 		return err
 	}
-	have := len(names)
-	if top.path == "" && c.Ignore != "" {
-		if _, err := os.Lstat(filepath.Join(c.root, c.Ignore)); err == nil {
-			have--
+	for _, e := range entries {
+		if top.path != "" || e.Name() != c.Ignore {
+			have.add(e.Name(), e.Type())
 		}
 	}
-	if have != top.entries {
-		return fmt.Errorf("%q: %d entries, not %d", top.path, have, top.entries)
+	if have.entries != top.entries {
+		return fmt.Errorf("%q: %d entries, not %d", top.path, have.entries, top.entries)
+	}
+	if have.sum != top.sum {
+		return fmt.Errorf("%q: other names or kinds", top.path)
 	}
 	return nil
+}
+
+// kindMode is the type of a directory entry.
+func kindMode(item Item) fs.FileMode {
+	switch item.Kind {
+	case store.Directory:
+		return fs.ModeDir
+	case store.Symlink:
+		return fs.ModeSymlink
+	}
+	return 0
 }
 
 func (c *Checker) item(item Item) error {
@@ -121,8 +151,7 @@ func (c *Checker) compare(item Item) error {
 		if st.Size != item.Size {
 			return fmt.Errorf("%d bytes, not %d", st.Size, item.Size)
 		}
-		c.files++
-		if c.Sample > 1 && c.files%c.Sample != 1 {
+		if item.Path == c.Skip {
 			return nil
 		}
 		return item.Data.checkFile(path)
@@ -157,7 +186,7 @@ func (d Data) checkFile(path string) error {
 		if r.Seed == 0 && r.Len > 1<<30 && isHole(f, at, end) {
 			at = end - 1<<20
 		}
-		if err := d.Check(f, at, end); err != nil {
+		if err := r.check(f, at, end); err != nil {
 			return err
 		}
 		at = end

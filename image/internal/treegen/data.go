@@ -105,21 +105,32 @@ func noise(seed, i uint64) uint64 {
 
 // Check reads the bytes [from, to) of a file that should hold d.
 func (d Data) Check(f io.ReaderAt, from, to int64) error {
-	var got, want [chunk]byte
 	at := int64(0)
 	for _, r := range d {
-		end := min(at+r.Len, to)
-		for pos := max(at, from); pos < end; {
-			n := min(end-pos, chunk)
-			if k, err := f.ReadAt(got[:n], pos); k < int(n) {
-				return fmt.Errorf("reading at %d: %w", pos, err)
-			}
-			if !bytes.Equal(got[:n], r.fill(want[:n], pos)) {
-				return fmt.Errorf("other bytes between %d and %d", pos, pos+n)
-			}
-			pos += n
+		if err := r.check(f, max(at, from), min(at+r.Len, to)); err != nil {
+			return err
 		}
 		at += r.Len
+	}
+	return nil
+}
+
+// check reads the bytes [from, to) of a file, which lie in the run.
+func (r Run) check(f io.ReaderAt, from, to int64) error {
+	if from >= to {
+		return nil
+	}
+	got := make([]byte, min(to-from, chunk))
+	want := make([]byte, len(got))
+	for from < to {
+		n := min(to-from, chunk)
+		if k, err := f.ReadAt(got[:n], from); k < int(n) {
+			return fmt.Errorf("reading at %d: %w", from, err)
+		}
+		if !bytes.Equal(got[:n], r.fill(want[:n], from)) {
+			return fmt.Errorf("other bytes between %d and %d", from, from+n)
+		}
+		from += n
 	}
 	return nil
 }
