@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"io/fs"
 	"maps"
@@ -68,6 +69,17 @@ func TestImageIsCanonical(t *testing.T) {
 	}
 	if !slices.Equal(beside, want) {
 		t.Errorf("beside the store there is %q, want %q", beside, want)
+	}
+}
+
+// TestStoreAndCacheGiveTheSameImage builds from the store that Nix makes of the
+// example's cache: the image is the one that the cache itself gives.
+func TestStoreAndCacheGiveTheSameImage(t *testing.T) {
+	imagetest.NeedTools(t, "nix")
+	image := filepath.Join(t.TempDir(), "x.sqsh")
+	imagetest.Command(t, binary(t), "build", "--lock", filepath.Join(exampleDir, "modules.json"), "--from", unpackWithNix(t), "-o", image, "--progress", "none")
+	if !bytes.Equal(readBytes(t, image), readBytes(t, buildExample(t))) {
+		t.Error("the images differ")
 	}
 }
 

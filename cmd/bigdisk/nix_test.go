@@ -11,7 +11,7 @@ import (
 )
 
 // newerNixDir is where .ci/newer-nix puts a Nix that knows read-only stores,
-// unless BIGDISK_NEWER_NIX names another directory.
+// unless BIGDISK_NIX226 names another directory.
 const newerNixDir = "/var/cache/bigdisk/newer-nix"
 
 // TestNixUsesTheImage mounts the example's image and lets a Nix that knows
@@ -59,7 +59,7 @@ func TestOlderNixUsesTheImage(t *testing.T) {
 // newerNix finds the directory of .ci/newer-nix.
 func newerNix(t *testing.T) string {
 	t.Helper()
-	dir := os.Getenv("BIGDISK_NEWER_NIX")
+	dir := os.Getenv("BIGDISK_NIX226")
 	if dir == "" {
 		dir = newerNixDir
 	}
