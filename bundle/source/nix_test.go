@@ -1,6 +1,7 @@
 package source_test
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,6 +47,7 @@ func nix(t testing.TB, dir, name string, args ...string) string {
 func TestNixMadeThese(t *testing.T) {
 	needNix(t)
 	dir := t.TempDir()
+	t.Cleanup(func() { makeWritable(t, dir) })
 	sourcetest.WriteTree(t, dir+"/tree", []sourcetest.File{
 		sourcetest.Dir(""), sourcetest.Exe("exe", "#!/bin/sh\n"), sourcetest.Link("link", "exe"),
 		sourcetest.Reg("text", strings.Repeat("a text that can be compressed\n", 20_000)),
@@ -84,6 +86,19 @@ func TestNixMadeThese(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// makeWritable lets a store be removed by whoever made it.
+func makeWritable(t *testing.T, dir string) {
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			err = os.Chmod(path, 0o755)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

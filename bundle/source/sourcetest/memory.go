@@ -53,6 +53,8 @@ type Memory struct {
 type item struct {
 	info *store.PathInfo
 	nar  []byte
+	// packed is the archive by compression, since packing takes long.
+	packed map[string][]byte
 }
 
 // NewMemory returns a source without paths.
@@ -100,7 +102,7 @@ func (m *Memory) AddArchive(t testing.TB, name string, archive []byte, refs ...s
 	}
 	info := &store.PathInfo{Path: path, NarHash: sha256.Sum256(archive), NarSize: int64(len(archive)), References: slices.Clone(refs)}
 	info.SortReferences()
-	m.items[path] = &item{info, archive}
+	m.items[path] = &item{info, archive, make(map[string][]byte)}
 	return path
 }
 

@@ -91,11 +91,16 @@ func (m *Memory) WriteCache(t testing.TB, dir, compression string, key Key) {
 	}
 }
 
-// NarInfo returns a path's narinfo and packed archive, as a cache has them.
+// NarInfo returns a path's narinfo and packed archive, as a cache has them. The
+// caller must not change the archive.
 func (m *Memory) NarInfo(t testing.TB, p store.Path, compression string, key Key) (*narinfo.NarInfo, []byte) {
 	t.Helper()
 	it := m.items[p]
-	packed := Compress(t, compression, it.nar)
+	packed := it.packed[compression]
+	if packed == nil {
+		packed = Compress(t, compression, it.nar)
+		it.packed[compression] = packed
+	}
 	n := &narinfo.NarInfo{Info: *it.info, Compression: compression, FileHash: sha256.Sum256(packed), FileSize: int64(len(packed))}
 	n.URL = "nar/" + n.FileHash.Base32() + ".nar." + compression
 	n.Info.Sigs = append(slices.Clone(n.Info.Sigs), key.Sign(&n.Info))
@@ -136,6 +141,7 @@ func (m *Memory) WriteStore(t testing.TB, root string) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	insert(t, conn, "PRAGMA synchronous = off")
 	if err := sqlitex.ExecuteScript(conn, storeSchema, nil); err != nil {
 		t.Fatal(err)
 	}
