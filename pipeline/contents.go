@@ -146,7 +146,7 @@ func addDatabase(ctx context.Context, w image.Writer, database <-chan *os.File) 
 	if err != nil {
 		return err
 	}
-	e := &store.Entry{Path: storedb.DatabasePath, Kind: store.Regular, Size: fi.Size(), Uncompressed: true}
+	e := &store.Entry{Path: storedb.DatabasePath, Kind: store.Regular, Size: fi.Size()}
 	if err := w.Create(e); err != nil {
 		return err
 	}

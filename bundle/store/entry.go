@@ -40,10 +40,6 @@ type Entry struct {
 	Executable bool
 	// Target is where a symlink points, as it is written in the link.
 	Target string
-	// Uncompressed asks a writer that compresses to store this regular file's
-	// blocks as they are, for files that are read a page here and a page there.
-	// Sources leave it unset.
-	Uncompressed bool
 }
 
 // Contents is the tree of one store path as a stream in NAR order: depth

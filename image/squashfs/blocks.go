@@ -25,11 +25,10 @@ type step interface {
 
 // block is a data block or a fragment block on its way.
 type block struct {
-	data   []byte // before compression, in a buffer of the pool
-	stored bool   // do not try to compress
-	out    []byte // after compression, in a buffer of the pool; nil: as it is
-	err    error
-	ready  chan struct{} // closed once out and err are set
+	data  []byte // before compression, in a buffer of the pool
+	out   []byte // after compression, in a buffer of the pool; nil: as it is
+	err   error
+	ready chan struct{} // closed once out and err are set
 
 	// Where the result is noted: block index of file, or, if file is nil,
 	// fragment block index.
@@ -111,14 +110,12 @@ func (w *Writer) compressBlocks(ctx context.Context, work <-chan *block) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if !k.stored {
-			buf, err := w.outBufs.get(ctx)
-			if err != nil {
-				return err
-			}
-			if k.out, k.err = comp.compress(buf, k.data); k.out == nil {
-				w.outBufs.put(buf)
-			}
+		buf, err := w.outBufs.get(ctx)
+		if err != nil {
+			return err
+		}
+		if k.out, k.err = comp.compress(buf, k.data); k.out == nil {
+			w.outBufs.put(buf)
 		}
 		close(k.ready)
 	}

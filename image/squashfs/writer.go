@@ -30,6 +30,10 @@ var (
 // file is written at once, and written over if it turns out to be known.
 const maxHeld = 16 << 20
 
+// maxFileBlocks bounds the whole blocks of a file, whose sizes are kept until
+// its inode is written: 64 TiB in blocks of 1 MiB.
+const maxFileBlocks = 1 << 26
+
 // Writer writes one squashfs image. Data is compressed and written while
 // entries are still coming; only the metadata waits for Close, in compressed
 // form.
@@ -65,7 +69,6 @@ type incoming struct {
 	name      string
 	size      int64
 	remaining int64
-	stored    bool // its blocks are not to be compressed
 	at        *child
 	hash      *blake3.Hasher
 	buf       []byte   // of the block that is filling
@@ -190,8 +193,8 @@ func (w *Writer) create(e *store.Entry) error {
 		c.target = strings.Clone(e.Target)
 		w.layout.Symlinks++
 	case store.Regular:
-		if e.Size < 0 {
-			return fmt.Errorf("size %d", e.Size)
+		if e.Size < 0 || e.Size/int64(w.opts.BlockSize) > maxFileBlocks {
+			return fmt.Errorf("a file has 0 to %d blocks, not %d bytes", maxFileBlocks, e.Size)
 		}
 		c.size, c.executable = e.Size, e.Executable
 		w.layout.Files++
@@ -244,13 +247,13 @@ func (w *Writer) beginFile(e *store.Entry, c *child) error {
 	h := w.reuse.hash
 	h.Reset()
 	w.reuse = incoming{
-		name: e.Path, size: e.Size, remaining: e.Size, stored: e.Uncompressed,
+		name: e.Path, size: e.Size, remaining: e.Size,
 		at: c, hash: h, held: w.reuse.held[:0], streaming: e.Size > maxHeld,
 		loc: w.seen.next(),
 	}
 	*w.reuse.loc = location{fragment: noFragment}
 	w.file = &w.reuse
-	if n := w.file.blockCount(w.opts.BlockSize); n > 0 {
+	if n := e.Size / int64(w.opts.BlockSize); n > 0 {
 		w.file.loc.blocks = &blockList{sizes: make([]uint32, n)}
 	}
 	if n := len(w.layout.Units); n > 0 {
@@ -261,19 +264,6 @@ func (w *Writer) beginFile(e *store.Entry, c *child) error {
 		return w.endFile()
 	}
 	return nil
-}
-
-// tailSize is how many bytes at the file's end go into a fragment block: what
-// is left after its whole blocks, unless they are not to be compressed.
-func (f *incoming) tailSize(blockSize int) int64 {
-	if f.stored {
-		return 0
-	}
-	return f.size % int64(blockSize)
-}
-
-func (f *incoming) blockCount(blockSize int) int64 {
-	return (f.size - f.tailSize(blockSize) + int64(blockSize) - 1) / int64(blockSize)
 }
 
 // Write adds bytes to the file created last.
@@ -308,31 +298,24 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// fill copies some of p into the block that is filling, and ends the block if
-// that makes it whole.
+// fill copies some of p into the block or tail that is filling, and ends the
+// block if that makes it whole.
 func (w *Writer) fill(f *incoming, p []byte) (int, error) {
+	tail := f.next == len(f.sizes())
 	if f.buf == nil {
-		if f.next < len(f.sizes()) {
-			b, err := w.blockBufs.get(w.ctx)
-			if err != nil {
-				return 0, err
-			}
-			f.buf = b
+		var err error
+		if tail {
+			f.buf, err = w.reserve(int(f.size % int64(w.opts.BlockSize)))
 		} else {
-			b, err := w.reserve(int(f.tailSize(w.opts.BlockSize)))
-			if err != nil {
-				return 0, err
-			}
-			f.buf = b
+			f.buf, err = w.blockBufs.get(w.ctx)
+		}
+		if err != nil {
+			return 0, err
 		}
 	}
 	n := min(len(p), w.opts.BlockSize-len(f.buf))
 	f.buf = append(f.buf, p[:n]...)
-	whole := int64(w.opts.BlockSize)
-	if f.next == len(f.sizes())-1 {
-		whole = f.size - f.tailSize(w.opts.BlockSize) - int64(f.next)*whole
-	}
-	if f.next < len(f.sizes()) && int64(len(f.buf)) == whole {
+	if !tail && len(f.buf) == w.opts.BlockSize {
 		return n, w.endBlock(f)
 	}
 	return n, nil
@@ -362,7 +345,7 @@ func (w *Writer) endBlock(f *incoming) error {
 		f.held = append(f.held, buf)
 		return nil
 	}
-	return w.queueBlock(&block{data: buf, stored: f.stored, file: f.loc, index: index})
+	return w.queueBlock(&block{data: buf, file: f.loc, index: index})
 }
 
 // endFile decides where the file lies, now that all of it is known.
@@ -386,7 +369,7 @@ func (w *Writer) endFile() error {
 		if buf == nil {
 			continue
 		}
-		if err := w.queueBlock(&block{data: buf, stored: f.stored, file: f.loc, index: i}); err != nil {
+		if err := w.queueBlock(&block{data: buf, file: f.loc, index: i}); err != nil {
 			return err
 		}
 	}
