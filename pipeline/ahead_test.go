@@ -425,3 +425,18 @@ func BenchmarkAhead(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkAheadTiny is a store of many small paths: what one costs.
+func BenchmarkAheadTiny(b *testing.B) {
+	files := file("x")
+	a := ahead{
+		openers: 16, readers: 2, window: window, memory: 64 << 20, spool: 1 << 30,
+		size: func(int) int64 { return 200 }, blame: blame,
+		open: func(ctx context.Context, i int) (store.Contents, error) { return &memTree{files: files}, nil },
+	}
+	b.ReportAllocs()
+	err := a.each(b.Context(), b.N, func(i int, c store.Contents) error { return nil })
+	if err != nil {
+		b.Fatal(err)
+	}
+}

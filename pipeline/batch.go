@@ -12,7 +12,7 @@ import (
 // smallest: a tiny path must not hold a full one.
 const (
 	batchSize  = 256 << 10
-	leastBatch = 4 << 10
+	leastBatch = 1 << 10
 )
 
 // entryCost is what an entry takes in memory besides its strings, in bytes.

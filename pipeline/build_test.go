@@ -446,7 +446,7 @@ func TestBuildDiskFull(t *testing.T) {
 		}
 	})
 	for _, ext := range []string{"sqsh", "ext4"} {
-		for _, fill := range []int{4 << 20, 1000 << 10} { // within the data, and past it
+		for _, fill := range []int{4 << 20, 1<<20 - 2000} { // within the data, and past it
 			f := aBuild(t)
 			f.dir, f.opts.Output = disk, filepath.Join(disk, "disk."+ext)
 			f.opts.Paths = []string{string(f.store.add(t, "noise", file(imagetest.Noise(1, fill))))}
