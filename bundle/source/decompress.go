@@ -175,7 +175,7 @@ func (d *decoders) startXz(ctx context.Context, buf *bufio.Reader) (*decoder, er
 		return nil, err
 	}
 	return d.with(xzReader{r}, buf, func() {
-		if dict <= keptWindow && r.Reset(nil) == nil {
+		if dict <= keptWindow {
 			d.xz.Put(r)
 		}
 	}, held), nil

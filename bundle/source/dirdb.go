@@ -22,6 +22,12 @@ const (
 	queryID   = "SELECT path FROM ValidPaths WHERE id = ?"
 )
 
+// The ways to open a database, as SQLite's URIs have them.
+const (
+	modeShared    = "mode=ro"
+	modeImmutable = "mode=ro&immutable=1"
+)
+
 // storeDB is the database of a Nix store (src/libstore/schema.sql), which is
 // never written to. It is safe for concurrent use.
 type storeDB struct {
@@ -40,6 +46,14 @@ func openStoreDB(file string) (*storeDB, error) {
 	pool, err := sqlitex.NewPool(uri.String(), sqlitex.PoolOptions{
 		Flags:    sqlite.OpenReadOnly | sqlite.OpenURI,
 		PoolSize: min(max(2, runtime.GOMAXPROCS(0)), 16),
+		PrepareConn: func(conn *sqlite.Conn) error {
+			if mode != modeImmutable {
+				return nil
+			}
+			// One transaction for all: SQLite would look before each query
+			// whether the file has changed.
+			return sqlitex.ExecuteTransient(conn, "BEGIN", nil)
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, explainOpen(file, err))
@@ -72,13 +86,13 @@ func openMode(file string) (string, error) {
 			return "", err
 		}
 		if info.Size() > 0 {
-			return "mode=ro", nil
+			return modeShared, nil
 		}
 	}
 	if inUse(file) {
-		return "mode=ro", nil
+		return modeShared, nil
 	}
-	return "mode=ro&immutable=1", nil
+	return modeImmutable, nil
 }
 
 // inUse reports whether an empty log and its index are there, which means that
