@@ -39,7 +39,7 @@ func newFormat(o BuildOptions) (format, error) {
 		return nil, fmt.Errorf("%w: block size %d is not a power of two from %d to %d", ErrUsage, size, squashfs.MinBlockSize, squashfs.MaxBlockSize)
 	}
 	return squashfsFormat{squashfs.Options{
-		Compression: c, BlockSize: size, UID: o.UID, GID: o.GID, Jobs: o.Jobs, ScratchDir: o.ScratchDir,
+		Compression: c, BlockSize: size, UID: o.UID, GID: o.GID, Jobs: o.Jobs, Memory: o.MemoryBudget / 2, ScratchDir: o.ScratchDir,
 	}}, nil
 }
 

@@ -22,8 +22,10 @@ const (
 const (
 	// DefaultCompression is the squashfs compression, as --compression names it.
 	DefaultCompression = "zstd:default"
-	// DefaultMemoryBudget is how many bytes of file data a build keeps in flight.
-	DefaultMemoryBudget = 192 << 20
+	// BaseMemoryBudget and MemoryPerJob make up how many bytes of file data a
+	// build keeps in flight.
+	BaseMemoryBudget = 160 << 20
+	MemoryPerJob     = 16 << 20
 	// DefaultSpoolBudget is how many bytes of downloads a build keeps on disk
 	// ahead of the image.
 	DefaultSpoolBudget = 1 << 30
@@ -75,8 +77,10 @@ type BuildOptions struct {
 	// Jobs is the number of workers; 0 is the number of CPUs. The image does not
 	// depend on it.
 	Jobs int
-	// MemoryBudget bounds the file data in flight, in bytes; 0 is
-	// [DefaultMemoryBudget].
+	// MemoryBudget bounds the file data in flight, in bytes: half of it on the
+	// way through the image's writer, a quarter read ahead, a quarter of
+	// downloads that are being checked. 0 is [BaseMemoryBudget] and
+	// [MemoryPerJob] for each job.
 	MemoryBudget int64
 	// SpoolBudget bounds the downloads on disk in ScratchDir, in bytes; 0 is
 	// [DefaultSpoolBudget]. One path that is larger still passes, alone.
@@ -163,7 +167,7 @@ func (o BuildOptions) fill() BuildOptions {
 		o.Jobs = runtime.GOMAXPROCS(0)
 	}
 	if o.MemoryBudget == 0 {
-		o.MemoryBudget = DefaultMemoryBudget
+		o.MemoryBudget = BaseMemoryBudget + int64(o.Jobs)*MemoryPerJob
 	}
 	if o.SpoolBudget == 0 {
 		o.SpoolBudget = DefaultSpoolBudget

@@ -94,9 +94,7 @@ func NewWriter(ctx context.Context, f File, opts Options) (*Writer, error) {
 	w.group, w.ctx = errgroup.WithContext(ctx)
 	back.ctx = w.ctx
 
-	// Enough blocks on their way to keep every worker busy while the front end
-	// sorts tails or the disk is slow.
-	ahead := 2*opts.Jobs + max(4, (2<<20)/opts.BlockSize)
+	ahead := opts.blocksAhead()
 	w.work = make(chan *block, ahead)
 	w.steps = make(chan step, ahead)
 	w.outBufs = newBuffers(ahead+opts.Jobs, opts.BlockSize+opts.BlockSize/8+512)

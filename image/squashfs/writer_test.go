@@ -73,20 +73,44 @@ func variants(t testing.TB) map[string]squashfs.Options {
 	return v
 }
 
-// TestKernelShowsWhatWasWritten mounts every tree with every kind of options
-// and holds each file, mode, owner, time, link and byte against what went in.
+// TestKernelShowsWhatWasWritten mounts every tree, and all of them in one with
+// every kind of options, and holds each file, mode, owner, time, link and byte
+// against what went in.
 func TestKernelShowsWhatWasWritten(t *testing.T) {
 	imagetest.NeedRoot(t, "mount an image")
-	trees := imagetest.Trees()
+	check := func(name string, opts squashfs.Options, files []imagetest.File) {
+		t.Run(name, func(t *testing.T) {
+			image, _ := build(t, opts, files)
+			at := imagetest.Mount(t, image)
+			imagetest.CheckSame(t, imagetest.ReadTree(t, at), imagetest.Want(files, opts.UID, opts.GID))
+		})
+	}
+	for tree, files := range imagetest.Trees() {
+		check(tree, squashfs.Options{BlockSize: squashfs.MinBlockSize}, files)
+	}
 	for name, opts := range variants(t) {
-		for tree, files := range trees {
-			t.Run(name+"/"+tree, func(t *testing.T) {
-				image, _ := build(t, opts, files)
-				at := imagetest.Mount(t, image)
-				imagetest.CheckSame(t, imagetest.ReadTree(t, at), imagetest.Want(files, opts.UID, opts.GID))
-			})
+		check(name, opts, allTrees())
+	}
+}
+
+// allTrees is every tree but the one with long names, each in a directory and
+// a unit of its own.
+func allTrees() []imagetest.File {
+	var files []imagetest.File
+	trees := imagetest.Trees()
+	for _, tree := range slices.Sorted(maps.Keys(trees)) {
+		if tree == "names" {
+			continue
+		}
+		files = append(files, imagetest.Unit(tree), imagetest.Dir(tree))
+		for _, f := range trees[tree] {
+			if !strings.HasPrefix(f.Path, "unit:") {
+				f.Path = tree + "/" + f.Path
+				files = append(files, f)
+			}
 		}
 	}
+	return files
 }
 
 // TestUnsquashfsAgrees unpacks every tree with the reader that squashfs's own
@@ -120,19 +144,7 @@ func digest(t testing.TB, name string) string {
 func TestBytesDoNotDependOnWorkers(t *testing.T) {
 	for name, opts := range variants(t) {
 		t.Run(name, func(t *testing.T) {
-			var files []imagetest.File
-			for _, tree := range slices.Sorted(maps.Keys(imagetest.Trees())) {
-				if tree == "names" {
-					continue
-				}
-				files = append(files, imagetest.Unit(tree), imagetest.Dir(tree))
-				for _, f := range imagetest.Trees()[tree] {
-					if !strings.HasPrefix(f.Path, "unit:") {
-						f.Path = tree + "/" + f.Path
-						files = append(files, f)
-					}
-				}
-			}
+			files := allTrees()
 			var first string
 			for _, jobs := range []int{1, 8, 2, 8} {
 				opts.Jobs = jobs
