@@ -38,14 +38,14 @@ type Writer struct {
 	work   chan *batch // to the builder
 	free   chan *batch // from the disk
 
-	stack  []level // the directories that are open; the root first
-	file0  string  // path of the regular file being written
-	size   int64   // its size
-	left   int64   // its bytes still to come
-	ending bool    // the stages have been told to end
-	closed bool
-	err    error
-	layout *image.Layout
+	stack   []level // the directories that are open; the root first
+	current string  // path of the regular file being written
+	size    int64   // its size
+	left    int64   // its bytes still to come
+	ending  bool    // the stages have been told to end
+	closed  bool
+	err     error
+	layout  *image.Layout
 }
 
 var _ image.Writer = (*Writer)(nil)
@@ -166,7 +166,7 @@ func (w *Writer) create(e *store.Entry) error {
 		}
 	case store.Regular:
 		entry.n = e.Size
-		w.file0, w.size, w.left = e.Path, e.Size, e.Size
+		w.current, w.size, w.left = e.Path, e.Size, e.Size
 	}
 	return w.add(entry)
 }
@@ -282,7 +282,7 @@ func (w *Writer) room(n int64) error {
 	case w.closed:
 		return errClosed
 	case n < 0 || n > w.left:
-		return w.fail(fmt.Errorf("%q: more than the %d bytes of its size", clip(w.file0), w.size))
+		return w.fail(fmt.Errorf("%q: more than the %d bytes of its size", clip(w.current), w.size))
 	}
 	return nil
 }
@@ -295,7 +295,7 @@ func (w *Writer) ready() error {
 	case w.closed:
 		return errClosed
 	case w.left > 0:
-		return w.fail(fmt.Errorf("%q: %d of %d bytes: %w", clip(w.file0), w.size-w.left, w.size, io.ErrUnexpectedEOF))
+		return w.fail(fmt.Errorf("%q: %d of %d bytes: %w", clip(w.current), w.size-w.left, w.size, io.ErrUnexpectedEOF))
 	}
 	return nil
 }
