@@ -47,6 +47,7 @@ func (im *Image) SecondReader(ctx context.Context, storePaths []string) error {
 			tops = append(tops, "nix/store")
 		}
 		for _, dir := range tops {
+			s.files = secondFiles
 			if err := s.compareDir(dir); err != nil {
 				return err
 			}
@@ -84,7 +85,7 @@ type second struct {
 	other diskfs.FileSystem
 	ctx   context.Context
 	bytes int64 // of contents that may yet be read
-	files int   // in this store path
+	files int   // of this store path or directory that may yet be read
 }
 
 func (s *second) differ(name, format string, args ...any) error {
