@@ -2,8 +2,8 @@
 // which store paths are valid, substitute, evaluate the modules of a flake,
 // build, protect from garbage collection.
 //
-// What does the work is nix-store, whose interface is stable; only evaluating
-// a flake takes the newer "nix eval". Nix 2.8 and later will do. Remote stores,
+// What does the work is nix-store and nix-instantiate, whose interfaces are
+// stable; only evaluating a flake takes the newer "nix eval". Nix 2.8 and later will do. Remote stores,
 // builders, substituters and keys are those of Nix's own configuration.
 package nixcmd
 
@@ -15,7 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -26,7 +25,8 @@ import (
 // Client is a Nix. Its zero value is the one on the PATH with the store that
 // it is configured for.
 type Client struct {
-	// Bin is the directory of the nix and nix-store commands; "" is the PATH.
+	// Bin is the directory of the nix, nix-store and nix-instantiate commands; ""
+	// is the PATH.
 	Bin string
 	// Store is what is given as --store; "" is what Nix is configured for.
 	Store string
@@ -51,8 +51,11 @@ type Error struct {
 
 // Error gives the reason, or else how it ended.
 func (e *Error) Error() string {
-	if e.Message == "" || errors.Is(e.Err, process.ErrKilled) {
+	switch {
+	case e.Message == "" || Killed(e.Err):
 		return e.Err.Error()
+	case Crashed(e.Err):
+		return e.Err.Error() + ": " + e.Message
 	}
 	return e.Message
 }
@@ -65,8 +68,18 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Err}
 }
 
-// ErrKilled is wrapped when a signal has ended Nix.
-var ErrKilled = process.ErrKilled
+// Killed reports that somebody has killed Nix.
+func Killed(err error) bool {
+	var e *process.SignalError
+	return errors.As(err, &e) && !e.Crashed()
+}
+
+// Crashed reports that Nix has ended in a way that it should not, and that may
+// be different next time: Nix 2.8 sometimes aborts when a server fails.
+func Crashed(err error) bool {
+	var e *process.SignalError
+	return errors.As(err, &e) && e.Crashed()
+}
 
 // Cause tells which failure of the machine a message speaks of:
 // [syscall.ENOSPC], or nil.
@@ -212,14 +225,25 @@ func (c *Client) Build(ctx context.Context, outputs []Output, keepGoing bool, lo
 }
 
 // Protect keeps the paths, which have to be valid, and all they refer to, from
-// being collected as garbage for as long as the links are there that it makes:
-// name-0, name-0-2, name-0-3, …. The name is an absolute path.
-func (c *Client) Protect(ctx context.Context, name string, paths []store.Path) error {
-	for i, some := range chunks(paths) {
-		args := []string{"--realise", "--option", "substitute", "false", "--add-root", name + "-" + strconv.Itoa(i), "--indirect"}
-		if _, err := c.run(ctx, c.command("nix-store", append(append(args, jsonLog...), some...)...), nil); err != nil {
-			return fmt.Errorf("protect %d store paths from garbage collection: %w", len(paths), err)
-		}
+// being collected as garbage for as long as a link is there that it makes; link
+// is its name, an absolute path. In the store it adds a derivation that refers
+// to the paths, which nobody is to build: one root is far quicker to make than
+// one for each path.
+func (c *Client) Protect(ctx context.Context, link string, paths []store.Path) error {
+	if len(paths) == 0 {
+		return nil
+	}
+	var expr strings.Builder
+	expr.WriteString(`derivation { name = "bigdisk-roots"; system = "none"; builder = "none"; paths = map builtins.storePath [`)
+	for _, p := range paths {
+		expr.WriteString("\n\"" + string(p) + `"`)
+	}
+	expr.WriteString("\n]; }\n")
+	args := append([]string{"-", "--option", "substitute", "false", "--add-root", link, "--indirect"}, jsonLog...)
+	cmd := c.command("nix-instantiate", args...)
+	cmd.Stdin = strings.NewReader(expr.String())
+	if _, err := c.run(ctx, cmd, nil); err != nil {
+		return fmt.Errorf("protect %d store paths from garbage collection: %w", len(paths), err)
 	}
 	return nil
 }

@@ -214,7 +214,11 @@ func TestFailures(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	_, err = fake(`kill -9 $$`).Invalid(t.Context(), paths)
-	if !errors.Is(err, nixcmd.ErrKilled) {
+	if !nixcmd.Killed(err) || nixcmd.Crashed(err) || !strings.HasSuffix(err.Error(), "was killed by signal 9 (killed)") {
+		t.Errorf("%v", err)
+	}
+	_, err = fake(`echo "error: oops" >&2; kill -ABRT $$`).Invalid(t.Context(), paths)
+	if nixcmd.Killed(err) || !nixcmd.Crashed(err) || !strings.HasSuffix(err.Error(), "was killed by signal 6 (aborted): error: oops") {
 		t.Errorf("%v", err)
 	}
 	_, err = fake(`echo nonsense`).Invalid(t.Context(), paths)

@@ -31,7 +31,6 @@ type Log struct {
 	line       []byte
 	long       bool // the rest of the line is dropped
 	counts     Counts
-	finished   int64 // bytes of copies that have ended
 	activities map[uint64]*activity
 	errors     []string
 	warnings   []string
@@ -135,10 +134,7 @@ func (l *Log) event(e *event) {
 	case "start":
 		l.start(e)
 	case "stop":
-		if a := l.activities[e.ID]; a != nil {
-			l.finished += a.done
-			delete(l.activities, e.ID)
-		}
+		delete(l.activities, e.ID)
 	case "result":
 		l.result(e)
 	}
@@ -155,6 +151,9 @@ func (l *Log) message(e *event) {
 	text = clip(plain(text), maxMessage)
 	switch e.Level {
 	case levelError:
+		if strings.HasPrefix(text, "(use '--show-trace'") {
+			return // advice on the error before
+		}
 		l.errors = keep(l.errors, text)
 	case levelWarning:
 		l.warnings = keep(l.warnings, strings.TrimPrefix(text, "warning: "))

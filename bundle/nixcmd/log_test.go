@@ -25,6 +25,7 @@ var failedBuild = []string{
 	`@nix {"action":"result","fields":["line 2"],"id":9,"type":101}`,
 	`@nix {"action":"result","fields":[1,2,0,1],"id":8,"type":105}`,
 	`@nix {"action":"msg","column":null,"file":null,"level":0,"line":null,"msg":"\u001b[31;1merror:\u001b[0m builder failed","raw_msg":"builder for '\u001b[35;1m/nix/store/x-bad.drv\u001b[0m' failed with exit code 3"}`,
+	`@nix {"action":"msg","level":0,"msg":"(use '--show-trace' to show detailed location information)"}`,
 	`@nix {"action":"stop","id":9}`,
 	`@nix {"action":"msg","level":1,"msg":"\u001b[35;1mwarning:\u001b[0m a warning"}`,
 	`not an event`,

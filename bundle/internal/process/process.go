@@ -41,14 +41,30 @@ type Command struct {
 	Grace time.Duration
 }
 
-// ErrKilled is wrapped by the error of a command that a signal ended, which
-// was not ours.
-var ErrKilled = errors.New("was killed")
+// SignalError says that a signal ended a command, which was not ours.
+type SignalError struct {
+	Name   string
+	Signal syscall.Signal
+}
+
+// Error names the program and the signal.
+func (e *SignalError) Error() string {
+	return fmt.Sprintf("%s was killed by signal %d (%s)", e.Name, e.Signal, e.Signal)
+}
+
+// Crashed reports whether the program did it to itself.
+func (e *SignalError) Crashed() bool {
+	switch e.Signal {
+	case syscall.SIGABRT, syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGILL, syscall.SIGFPE:
+		return true
+	}
+	return false
+}
 
 // Run runs the command until it ends. When ctx is done, the command and all
 // that it started in its group get SIGTERM, what is left of them SIGKILL, and
 // ctx's error is returned. When we die, the command gets SIGTERM too. Errors
-// name the program: an [*exec.ExitError], [ErrKilled], or that it could not be
+// name the program: an [*exec.ExitError], a [*SignalError], or that it could not be
 // started.
 func (c Command) Run(ctx context.Context) error {
 	// The command is told of its parent thread's end, so that has to stay.
@@ -107,7 +123,7 @@ func (c Command) failed(ctx context.Context, err error) error {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-			return fmt.Errorf("%s %w by signal %d (%s)", c.Name, ErrKilled, status.Signal(), status.Signal())
+			return &SignalError{c.Name, status.Signal()}
 		}
 	}
 	if errors.Is(err, exec.ErrNotFound) {

@@ -34,7 +34,14 @@ func TestOutput(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	_, err = Command{Name: "sh", Args: []string{"-c", "kill -9 $$"}}.Output(t.Context(), 1)
-	if !errors.Is(err, ErrKilled) || err.Error() != "sh was killed by signal 9 (killed)" {
+	if killed := (*SignalError)(nil); !errors.As(err, &killed) || killed.Crashed() || err.Error() != "sh was killed by signal 9 (killed)" {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestCrash(t *testing.T) {
+	err := Command{Name: "sh", Args: []string{"-c", "kill -ABRT $$"}}.Run(t.Context())
+	if killed := (*SignalError)(nil); !errors.As(err, &killed) || !killed.Crashed() {
 		t.Errorf("%v", err)
 	}
 }
@@ -87,7 +94,7 @@ func TestOrphans(t *testing.T) {
 	}
 	pids := filepath.Join(t.TempDir(), "pids")
 	script := `setsid bash -c 'echo $$ > ` + pids + `; setsid sleep 1001 & echo $! >> ` + pids + `; wait' & while [ "$(wc -l < ` + pids + `)" != 2 ]; do sleep 0.01; done; kill -9 $$`
-	if err := (Command{Name: "bash", Args: []string{"-c", script}}).Run(t.Context()); !errors.Is(err, ErrKilled) {
+	if err := (Command{Name: "bash", Args: []string{"-c", script}}).Run(t.Context()); !errors.As(err, new(*SignalError)) {
 		t.Fatal(err)
 	}
 	left := readPIDs(t, pids, 2)
