@@ -13,7 +13,7 @@ import (
 
 // builder turns operations into inodes, directory entries and placed data, as
 // they come. It holds, for each file: 24 bytes of inode, 12 for each extent,
-// its name and 11 bytes more for the entry, and 44 for its digest.
+// its name and 11 bytes more for the entry, and 28 for its digest.
 type builder struct {
 	opts   Options
 	cursor int64 // the next free block
@@ -28,7 +28,7 @@ type builder struct {
 	stack   []int // open directories, as indices into dirs
 
 	file    openFile
-	content hash.Hash // of the file's blocks
+	content *contentHash
 	sum     hash.Hash // of everything that came
 	scratch []byte
 
@@ -46,15 +46,19 @@ type openFile struct {
 	extent int   // its first extent
 }
 
-func newBuilder(opts Options) *builder {
-	b := &builder{opts: opts, cursor: opts.dataStart, content: sha256.New(), sum: sha256.New()}
+func newBuilder(opts Options) (*builder, error) {
+	content, err := newContentHash()
+	if err != nil {
+		return nil, err
+	}
+	b := &builder{opts: opts, cursor: opts.dataStart, content: content, sum: sha256.New()}
 	b.root.mode = modeDir
 	b.addInode(inode{mode: modeLostFound})
 	b.addDir(rootIno, rootIno)
 	b.stack = []int{0}
 	b.addDir(lostFoundIno, rootIno)
 	b.dirs.at(0).add(&b.names, lostFoundIno, fileTypeDir, lostFound)
-	return b
+	return b, nil
 }
 
 func (b *builder) addInode(n inode) uint32 {
@@ -188,7 +192,7 @@ func (b *builder) createFile(o *op) {
 		unit.Files++
 		unit.Bytes += o.n
 	}
-	b.content.Reset()
+	b.content.reset()
 	b.file = openFile{op: *o, blocks: ceilDiv(o.n, blockSize), start: b.cursor, extent: b.extents.n}
 }
 
@@ -216,7 +220,7 @@ func (b *builder) place(p []byte) {
 	if len(p) == 0 {
 		return
 	}
-	b.content.Write(p)
+	b.content.write(p)
 	b.keep(p)
 	blocks := int64(len(p) / blockSize)
 	b.addExtents(b.file.extent, b.file.next, b.cursor, blocks)
@@ -248,8 +252,8 @@ func (b *builder) endFile() error {
 	if f.next < f.blocks {
 		return nil
 	}
-	sum := b.fileSum()
-	ino := b.digests.find(&sum)
+	digest, crc := b.content.end(&b.extents, f.extent, f.op.n, f.op.exec)
+	ino := b.digests.find(&digest)
 	isNew := *ino == 0
 	if isNew {
 		b.layout.UniqueBytes += f.op.n
@@ -261,7 +265,7 @@ func (b *builder) endFile() error {
 		b.extents.truncate(f.extent)
 		b.inode(*ino).links++
 	}
-	b.note(&f.op, sum[:])
+	b.note(&f.op, binary.LittleEndian.AppendUint32(nil, crc))
 	b.enter(*ino, fileTypeReg, f.op.name)
 	if b.opts.Size != 0 && b.cursor*blockSize > b.opts.Size {
 		return fmt.Errorf("%q and what came before it do not fit into the image's size of %d bytes", f.op.name, b.opts.Size)
@@ -277,33 +281,6 @@ func (b *builder) fileInode() inode {
 	n.ref = int64(b.file.extent)
 	n.extents = uint32(b.extents.n - b.file.extent)
 	return n
-}
-
-// fileSum is what identical files share: the SHA-256 of the blocks that are
-// not zero, then where they are in the file, how many such runs there are,
-// the size and the executable bit. Read from its end, that text can mean one
-// file only.
-func (b *builder) fileSum() (sum [sha256.Size]byte) {
-	le := binary.LittleEndian
-	text := b.scratch[:0]
-	for i := b.file.extent; i < b.extents.n; i++ {
-		e := b.extents.at(i)
-		text = le.AppendUint32(text, e.block)
-		text = le.AppendUint16(text, e.len)
-		if len(text) >= 64<<10 {
-			b.content.Write(text)
-			text = text[:0]
-		}
-	}
-	text = le.AppendUint64(text, uint64(b.extents.n-b.file.extent))
-	text = le.AppendUint64(text, uint64(b.file.op.n))
-	if text = append(text, 0); b.file.op.exec {
-		text[len(text)-1] = 1
-	}
-	b.content.Write(text)
-	b.scratch = text
-	b.content.Sum(sum[:0])
-	return sum
 }
 
 // note takes an operation into the sum of everything that came. Every field

@@ -67,6 +67,10 @@ func NewWriter(ctx context.Context, f File, opts Options) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
+	build, err := newBuilder(opts)
+	if err != nil {
+		return nil, err
+	}
 	if err := f.Truncate(0); err != nil {
 		return nil, fmt.Errorf("emptying the image file: %w", err)
 	}
@@ -74,7 +78,7 @@ func NewWriter(ctx context.Context, f File, opts Options) (*Writer, error) {
 	group, stages := errgroup.WithContext(ctx)
 	w := &Writer{
 		file: f, opts: opts, ctx: ctx, cancel: cancel, group: group, failed: stages.Done(),
-		build: newBuilder(opts),
+		build: build,
 		batch: newBatch(),
 		work:  make(chan *batch, 1),
 		free:  make(chan *batch, batchCount),
