@@ -1,6 +1,7 @@
 package read
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -97,3 +98,40 @@ var zeros = make([]byte, maxPiece)
 
 // maxPiece is the most bytes that File.Next returns at once.
 const maxPiece = 1 << 20
+
+// Copy writes the regular file at path, from the root, to w, and gives up when
+// it has more than most bytes or ctx ends.
+func (im *Image) Copy(ctx context.Context, w io.Writer, path string, most int64) error {
+	n, err := im.Lookup(path)
+	if err != nil {
+		return err
+	}
+	if n.Size > most {
+		return damaged("%s has %d bytes, where %d are the most that make sense", path, n.Size, most)
+	}
+	return im.CopyNode(ctx, w, n)
+}
+
+// CopyNode writes a regular file's bytes to w until ctx ends.
+func (im *Image) CopyNode(ctx context.Context, w io.Writer, n *Node) error {
+	f, err := im.OpenFile(n)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for {
+		b, err := f.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := w.Write(b); err != nil {
+			return err
+		}
+	}
+}

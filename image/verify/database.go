@@ -103,26 +103,7 @@ func (v *verifier) extract(ctx context.Context, n *read.Node) (name string, err 
 			err = e
 		}
 	}()
-	f, err := v.im.OpenFile(n)
-	if err != nil {
-		return tmp.Name(), err
-	}
-	defer f.Close()
-	for {
-		b, err := f.Next()
-		if err == io.EOF {
-			return tmp.Name(), nil
-		}
-		if err != nil {
-			return tmp.Name(), err
-		}
-		if err := ctx.Err(); err != nil {
-			return tmp.Name(), err
-		}
-		if _, err := tmp.Write(b); err != nil {
-			return tmp.Name(), err
-		}
-	}
+	return tmp.Name(), v.im.CopyNode(ctx, tmp, n)
 }
 
 // openDatabase reads the copy. It is opened as Nix opens that of a read-only
