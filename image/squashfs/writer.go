@@ -62,6 +62,7 @@ type Writer struct {
 	closed bool
 
 	layout image.Layout // the counters in it are the front end's
+	inUnit bool         // entries belong to the last of its units
 }
 
 // incoming is the regular file whose bytes are being written.
@@ -148,7 +149,7 @@ func (w *Writer) Begin(unit string) error {
 	if err := w.flushFragment(); err != nil {
 		return w.fail(err)
 	}
-	if unit != "" {
+	if w.inUnit = unit != ""; w.inUnit {
 		w.layout.Units = append(w.layout.Units, image.Unit{Name: unit})
 	}
 	if err := w.queue(unitStart(unit)); err != nil {
@@ -254,7 +255,7 @@ func (w *Writer) beginFile(e *store.Entry, c *child) error {
 	if n := e.Size / int64(w.opts.BlockSize); n > 0 {
 		w.file.loc.blocks = &blockList{sizes: make([]uint32, n)}
 	}
-	if n := len(w.layout.Units); n > 0 {
+	if n := len(w.layout.Units); w.inUnit {
 		w.layout.Units[n-1].Files++
 		w.layout.Units[n-1].Bytes += e.Size
 	}
