@@ -43,9 +43,12 @@ type Manifest struct {
 // ManifestImage is the image file: its whole length, hash tree and partition
 // table included.
 type ManifestImage struct {
-	Format string    `json:"format"` // "squashfs" or "ext4"
-	Size   int64     `json:"size"`   // bytes
+	Format string `json:"format"` // "squashfs" or "ext4"
+	Size   int64  `json:"size"`   // bytes
+	// SHA256 is that of the file or, with a Chunk size, of the SHA-256s of its
+	// chunks; see [Digest].
 	SHA256 HexSHA256 `json:"sha256"`
+	Chunk  int64     `json:"chunk,omitempty"` // bytes
 	Label  string    `json:"label"`
 	Part   *Extent   `json:"partition,omitempty"` // where the filesystem lies in a partitioned disk
 }

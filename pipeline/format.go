@@ -17,6 +17,9 @@ type format interface {
 	// compression and blockSize are for the manifest; "" is for none.
 	compression() string
 	blockSize() int
+	// hashChunk is the size of the chunks that the image is hashed by; 0 is for
+	// the whole.
+	hashChunk() int64
 }
 
 // newFormat checks the options that are for the format alone.
@@ -53,6 +56,8 @@ func (s squashfsFormat) compression() string { return s.opts.Compression.String(
 
 func (s squashfsFormat) blockSize() int { return s.opts.BlockSize }
 
+func (s squashfsFormat) hashChunk() int64 { return 0 }
+
 // ext4BlockSize is the only one that ext4 images have, in bytes.
 const ext4BlockSize = 4096
 
@@ -67,3 +72,5 @@ func (e ext4Format) newWriter(ctx context.Context, f *os.File, label string) (im
 func (e ext4Format) compression() string { return "" }
 
 func (e ext4Format) blockSize() int { return ext4BlockSize }
+
+func (e ext4Format) hashChunk() int64 { return image.ChunkSize }
