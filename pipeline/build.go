@@ -36,12 +36,12 @@ func Build(ctx context.Context, opts BuildOptions) (*BuildResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	src, err := openSources(opts)
+	src, nix, err := openSources(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
 	defer src.Close()
-	b := &builder{opts: opts, format: format, source: src}
+	b := &builder{opts: opts, format: format, source: src, nix: nix}
 	return b.build(ctx)
 }
 
@@ -50,6 +50,7 @@ type builder struct {
 	opts   BuildOptions
 	format format
 	source source.Source
+	nix    *nixSource // of source; nil without
 	given  givenFiles
 }
 
@@ -86,7 +87,7 @@ func (b *builder) build(ctx context.Context) (*BuildResult, error) {
 	}
 	return &BuildResult{
 		Image: b.opts.Output, Manifest: ManifestName(b.opts.Output), Format: b.opts.Format,
-		Label: plan.label, Size: layout.Size, SHA256: sum, Modules: len(plan.entries),
+		Label: plan.label, Size: layout.Size, SHA256: sum, Modules: len(plan.entries), Missing: len(plan.missing),
 		Totals: manifest.Totals, Seconds: time.Since(start).Seconds(),
 	}, nil
 }
@@ -170,6 +171,7 @@ func (b *builder) manifest(plan *plan, layout *image.Layout, sum image.HexSHA256
 			Symlinks: layout.Symlinks, Bytes: layout.DataBytes, UniqueBytes: layout.UniqueBytes,
 		},
 	}
+	m.Missing = plan.missing
 	if plan.lock != nil {
 		m.Lock = &image.ManifestLock{SHA256: plan.lock.SHA256}
 	}

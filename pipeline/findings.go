@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"bigdisk/bundle"
+	"bigdisk/bundle/lock"
+	"bigdisk/bundle/modules"
 	"bigdisk/bundle/store"
 	"bigdisk/image/storedb"
 )
@@ -132,4 +134,21 @@ func (g *givenFiles) read(o BuildOptions) error {
 		*f.data = data
 	}
 	return nil
+}
+
+// fromMapping makes the upgrade maps.
+func (g *givenFiles) fromMapping(name string, f *lock.File) error {
+	m, err := modules.ReadMapping(name)
+	if err != nil {
+		return fmt.Errorf("--mapping: %w", err)
+	}
+	maps, err := m.Maps(f)
+	if err != nil {
+		return fmt.Errorf("--mapping: %s: %w", name, err)
+	}
+	if g.auto, err = modules.Encode(maps.Auto); err != nil {
+		return err
+	}
+	g.recommend, err = modules.Encode(maps.Recommend)
+	return err
 }

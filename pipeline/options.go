@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 
+	"bigdisk/bundle/nixcmd"
 	"bigdisk/image"
 	"bigdisk/pipeline/progress"
 )
@@ -31,6 +32,9 @@ const (
 	DefaultSpoolBudget = 1 << 30
 )
 
+// SelectTerminal is a value of [BuildOptions.Select].
+const SelectTerminal = "terminal"
+
 // ErrUsage is wrapped by errors about options that do not go together, as
 // opposed to a build that failed.
 var ErrUsage = errors.New("usage")
@@ -44,12 +48,25 @@ type BuildOptions struct {
 	Modules []string
 	// Latest keeps only the newest so many versions of each module; 0 keeps all.
 	Latest int
+	// Select is [SelectTerminal] to keep only what the automatic upgrades end
+	// with, and what leads there directly; "" keeps all.
+	Select string
 	// Paths are store paths to hold besides what the lock selects.
 	Paths []string
 
 	// From are the stores to take paths from, as --from spells them, tried in
-	// this order.
+	// this order; [NixStore] has Nix make them.
 	From []string
+	// Nix is the Nix to use for [NixStore].
+	Nix nixcmd.Client
+	// Flake is what Nix builds modules from, and FlakeAttr its attribute that has
+	// them. "" are the repository that the lock file is in, and
+	// [realise.DefaultAttr].
+	Flake, FlakeAttr string
+	// KeepGoing goes on with the others when a module cannot be had, to report
+	// all that cannot. SkipMissing builds the image without them, which its
+	// manifest then says.
+	KeepGoing, SkipMissing bool
 	// TrustedKeys may sign the paths of a binary cache: "NAME:BASE64". None
 	// stands for the source's default.
 	TrustedKeys []string
@@ -73,6 +90,8 @@ type BuildOptions struct {
 	// AutoUpgrade, RecommendUpgrade and ActiveModules are files to put into
 	// /etc/nixmodules as they are, instead of generated ones.
 	AutoUpgrade, RecommendUpgrade, ActiveModules string
+	// Mapping is an upgrade mapping to generate the first two from.
+	Mapping string
 
 	// Jobs is the number of workers; 0 is the number of CPUs. The image does not
 	// depend on it.
@@ -107,6 +126,8 @@ type BuildResult struct {
 	SHA256 image.HexSHA256 `json:"sha256"`
 	// Modules counts the locked entries on the disk.
 	Modules int `json:"modules"`
+	// Missing counts those that were left out.
+	Missing int `json:"missing,omitempty"`
 	// Totals counts what is on the disk.
 	Totals image.ManifestTotals `json:"totals"`
 	// Seconds is how long the build took.
@@ -139,6 +160,9 @@ func (o BuildOptions) withDefaults() (BuildOptions, error) {
 	if o.Lock == "" && (len(o.Modules) > 0 || o.Latest > 0) {
 		return o, fmt.Errorf("%w: --module and --latest select from a lock file: give --lock", ErrUsage)
 	}
+	if err := o.checkSelection(); err != nil {
+		return o, err
+	}
 	if o.Format == "" {
 		format, err := FormatOf(o.Output)
 		if err != nil {
@@ -156,6 +180,29 @@ func (o BuildOptions) withDefaults() (BuildOptions, error) {
 		return o, fmt.Errorf("%w: a number of versions, jobs or bytes is negative", ErrUsage)
 	}
 	return o.fill(), nil
+}
+
+// checkSelection checks what goes on the disk, and the maps that say so.
+func (o *BuildOptions) checkSelection() error {
+	if o.Mapping != "" && (o.AutoUpgrade != "" || o.RecommendUpgrade != "") {
+		return fmt.Errorf("%w: --mapping makes the files that --auto-upgrade and --recommend-upgrade give: leave one or the other out", ErrUsage)
+	}
+	if o.Lock == "" && (o.Mapping != "" || o.Select != "") {
+		return fmt.Errorf("%w: --mapping and --select are about a lock file: give --lock", ErrUsage)
+	}
+	switch o.Select {
+	case "":
+	case SelectTerminal:
+		if o.Mapping == "" && o.AutoUpgrade == "" {
+			return fmt.Errorf("%w: --select %s follows the automatic upgrades: give --mapping or --auto-upgrade", ErrUsage, SelectTerminal)
+		}
+	default:
+		return fmt.Errorf("%w: --select %q: there is %s", ErrUsage, o.Select, SelectTerminal)
+	}
+	if count := strings.Count("\x00"+strings.Join(o.From, "\x00")+"\x00", "\x00"+NixStore+"\x00"); count > 1 {
+		return fmt.Errorf("%w: --from %s comes %d times", ErrUsage, NixStore, count)
+	}
+	return nil
 }
 
 // fill puts defaults where nothing was said.

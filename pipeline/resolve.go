@@ -12,6 +12,7 @@ import (
 
 	"bigdisk/bundle"
 	"bigdisk/bundle/lock"
+	"bigdisk/bundle/modules"
 	"bigdisk/bundle/source"
 	"bigdisk/bundle/spool"
 	"bigdisk/bundle/store"
@@ -36,6 +37,11 @@ type plan struct {
 	label string
 	// modules are the paths that may be asked what they are.
 	modules map[store.Path]bool
+	// missing are the entries that were left out, and failed says of each root
+	// that could not be had why; lostExtra is that one of extra was among them.
+	missing   []image.ManifestMissing
+	failed    []error
+	lostExtra bool
 
 	// closure is all that goes on the disk, order its paths as they are written.
 	closure *bundle.Closure
@@ -56,42 +62,78 @@ func (r root) String() string {
 	return "module " + r.name
 }
 
-// openSources opens the stores of --from as one.
-func openSources(o BuildOptions) (source.Source, error) {
+// openSources opens the stores of --from as one. If Nix is among them, that is
+// returned too, for it has to be asked first.
+func openSources(ctx context.Context, o BuildOptions) (source.Source, *nixSource, error) {
 	if len(o.From) == 0 {
-		return nil, fmt.Errorf("%w: nowhere to take store paths from: give --from STORE", ErrUsage)
+		return nil, nil, fmt.Errorf("%w: nowhere to take store paths from: give --from STORE", ErrUsage)
 	}
 	keys, err := store.ParseKeys(o.TrustedKeys)
 	if err != nil {
-		return nil, fmt.Errorf("%w: trusted key: %w", ErrUsage, err)
+		return nil, nil, fmt.Errorf("%w: trusted key: %w", ErrUsage, err)
 	}
 	opts := source.Options{
 		Keys: keys, NoCheckSigs: o.NoCheckSigs, ScratchDir: o.ScratchDir, Logger: o.Logger,
 		Memory: spool.NewBudget(o.MemoryBudget / 4),
 	}
 	var all []source.Source
+	var nix *nixSource
 	for _, spec := range o.From {
-		s, err := source.Parse(spec, opts)
+		var s source.Source
+		if spec == NixStore {
+			if nix, err = newNixSource(ctx, o); err == nil {
+				nix.before = someOf(all, o)
+				s = nix
+			}
+		} else {
+			s, err = source.Parse(spec, opts)
+		}
 		if err != nil {
-			for _, s := range all {
-				err = errors.Join(err, s.Close())
-			}
-			if errors.Is(err, source.ErrSpec) {
-				err = fmt.Errorf("%w: %w", ErrUsage, err)
-			}
-			return nil, fmt.Errorf("--from: %w", err)
+			return nil, nil, closeAll(all, err)
 		}
 		all = append(all, s)
 	}
-	return source.Chain(all, o.Logger), nil
+	if nix != nil {
+		nix.after = someOf(all[slices.Index(o.From, NixStore)+1:], o)
+	}
+	return source.Chain(all, o.Logger), nix, nil
+}
+
+// someOf is a source of some of all sources; nil if there are none. It is not
+// to be closed.
+func someOf(sources []source.Source, o BuildOptions) source.Source {
+	if len(sources) == 0 {
+		return nil
+	}
+	return source.Chain(slices.Clone(sources), o.Logger)
+}
+
+// closeAll closes the sources that were opened before one failed with err.
+func closeAll(sources []source.Source, err error) error {
+	for _, s := range sources {
+		err = errors.Join(err, s.Close())
+	}
+	if errors.Is(err, source.ErrSpec) {
+		err = fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	return fmt.Errorf("--from: %w", err)
 }
 
 // resolve finds out what goes on the disk.
 func (b *builder) resolve(ctx context.Context) (*plan, error) {
+	p := new(plan)
+	if err := p.chooseRoots(b.opts, &b.given); err != nil {
+		return nil, err
+	}
+	if err := b.realise(ctx, p); err != nil {
+		return nil, err
+	}
 	stage := b.opts.Progress.Stage("resolve", progress.Paths, 0)
 	defer stage.Finish()
-	p := new(plan)
-	if err := p.chooseRoots(b.opts); err != nil {
+	if err := b.findClosure(ctx, p, countedInfos{b.source, stage}); err != nil {
+		return nil, err
+	}
+	if err := b.checkMissing(p); err != nil {
 		return nil, err
 	}
 	paths := make([]store.Path, len(p.roots))
@@ -99,9 +141,6 @@ func (b *builder) resolve(ctx context.Context) (*plan, error) {
 		paths[i] = r.path
 	}
 	var err error
-	if p.closure, err = bundle.FindClosure(ctx, countedInfos{b.source, stage}, paths, 0); err != nil {
-		return nil, p.blameRoot(err)
-	}
 	p.order, err = p.closure.Order(paths)
 	return p, err
 }
@@ -171,11 +210,14 @@ func (r root) blame(path store.Path, err error) error {
 	return fmt.Errorf("%s: %w", r, err)
 }
 
-// chooseRoots reads the lock file and the options.
-func (p *plan) chooseRoots(o BuildOptions) error {
+// chooseRoots reads the lock file, the maps and the options.
+func (p *plan) chooseRoots(o BuildOptions, given *givenFiles) error {
 	if o.Lock != "" {
 		if err := p.selectEntries(o); err != nil {
 			return fmt.Errorf("%s: %w", o.Lock, err)
+		}
+		if err := p.followMaps(o, given); err != nil {
+			return err
 		}
 	}
 	for _, s := range o.Paths {
@@ -192,6 +234,11 @@ func (p *plan) chooseRoots(o BuildOptions) error {
 		return fmt.Errorf("%s: it has no entries, so there is nothing to build", o.Lock)
 	}
 	p.label = cmp.Or(o.Label, p.defaultLabel())
+	return p.findModules()
+}
+
+// findModules finds the newest version of each module.
+func (p *plan) findModules() error {
 	p.modules = make(map[store.Path]bool)
 	newest, err := (&lock.File{Entries: p.entries}).Select(lock.Selection{Latest: 1})
 	for _, e := range newest {
@@ -211,6 +258,25 @@ func (p *plan) selectEntries(o BuildOptions) error {
 	}
 	p.entries, err = p.lock.Select(lock.Selection{Modules: o.Modules, Latest: o.Latest})
 	return err
+}
+
+// followMaps makes the upgrade maps from a mapping, and keeps what is selected
+// by them.
+func (p *plan) followMaps(o BuildOptions, given *givenFiles) error {
+	if o.Mapping != "" {
+		if err := given.fromMapping(o.Mapping, p.lock); err != nil {
+			return err
+		}
+	}
+	if o.Select != SelectTerminal {
+		return nil
+	}
+	auto, err := modules.ParseMap(given.auto)
+	if err != nil {
+		return fmt.Errorf("%s: %w", cmp.Or(o.AutoUpgrade, o.Mapping), err)
+	}
+	p.entries = modules.Terminal(p.entries, auto)
+	return nil
 }
 
 // orderRoots puts the roots into the order of releases.

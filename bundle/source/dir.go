@@ -27,7 +27,14 @@ type Dir struct {
 
 // OpenDir opens the store below root; "/" is this machine's. Nothing in it is
 // changed, and the right to read it is enough.
-func OpenDir(root string) (*Dir, error) {
+func OpenDir(root string) (*Dir, error) { return openDir(root, false) }
+
+// OpenLiveDir opens the store below root as OpenDir does, for reading while Nix
+// may be adding to it. Where it may, it takes part in the locking of the
+// database, which can leave SQLite's -wal and -shm files there.
+func OpenLiveDir(root string) (*Dir, error) { return openDir(root, true) }
+
+func openDir(root string, live bool) (*Dir, error) {
 	abs, err := filepath.Abs(root)
 	if err != nil {
 		return nil, err
@@ -38,7 +45,7 @@ func OpenDir(root string) (*Dir, error) {
 		return nil, fmt.Errorf("%s is not a directory", root)
 	}
 	file := filepath.Join(abs, "nix/var/nix/db/db.sqlite")
-	db, err := openStoreDB(file)
+	db, err := openStoreDB(file, live)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: no Nix store is there: %w%s", root, err, hintCache(abs))
 	}

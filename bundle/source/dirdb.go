@@ -7,9 +7,11 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
@@ -36,11 +38,15 @@ type storeDB struct {
 	ids  *pathCache
 }
 
-// openStoreDB opens the database for reading.
-func openStoreDB(file string) (*storeDB, error) {
+// openStoreDB opens the database for reading. With live, changes are expected
+// while it is read.
+func openStoreDB(file string, live bool) (*storeDB, error) {
 	mode, err := openMode(file)
 	if err != nil {
 		return nil, err
+	}
+	if live && unix.Access(filepath.Dir(file), unix.W_OK) == nil {
+		mode = modeShared // whoever may write there can take part in the locking
 	}
 	uri := url.URL{Scheme: "file", Path: file, RawQuery: mode}
 	pool, err := sqlitex.NewPool(uri.String(), sqlitex.PoolOptions{
