@@ -16,9 +16,9 @@ type batch struct {
 }
 
 const (
-	batchData  = 2 << 20 // bytes, whole blocks
+	batchData  = 1 << 20 // bytes, whole blocks
 	batchOps   = 4096
-	batchCount = 5 // one filling, one building, one being written, two to even it out
+	batchCount = 8 // one filling, one being built, one being written, the others to even it out
 )
 
 type opKind uint8
