@@ -21,7 +21,8 @@
 //     on the way down again, with every inode of the last. With a million store
 //     paths in /nix/store that is a million times a million entries.
 //   - ext4's File.Read gives wrong bytes, without an error, for a file with a
-//     hole: it reads what lies on the disk before the next extent.
+//     hole (it reads what lies on the disk before the next extent), and nothing,
+//     for ever, when the hole is at the file's end.
 //   - Decompression has no limit (a zstd block of 16 KiB may become 4 GiB), sizes from
 //     the disk are allocated unchecked, and a loop in an extent tree overflows the
 //     stack, which no recover catches.

@@ -134,21 +134,10 @@ func parseInode(ino uint32, b []byte, p *extPos) *Node {
 		n.Kind = store.Regular
 		p.size |= uint64(le.Uint32(b[0x6c:])) << 32
 		n.Size = int64(p.size)
-		n.Holes = stored(b, p.flags) < p.size
 	case extTypeSymlink:
 		n.Kind = store.Symlink
 	}
 	return n
-}
-
-// stored returns how many bytes of blocks an inode has.
-func stored(b []byte, flags uint32) uint64 {
-	const hugeFile = 0x40000 // i_blocks counts filesystem blocks, not sectors
-	n := uint64(binary.LittleEndian.Uint32(b[0x1c:])) | uint64(binary.LittleEndian.Uint16(b[0x74:]))<<32
-	if flags&hugeFile != 0 {
-		return ^uint64(0)
-	}
-	return n * 512
 }
 
 // setTarget reads a symlink's target.
@@ -177,6 +166,24 @@ func (fs *ext4) setTarget(n *Node, p *extPos) error {
 	}
 	n.Target = string(b[:p.size])
 	return nil
+}
+
+// isWhole reports whether all of a file's blocks are stored. The inode's count
+// of blocks does not tell, for it counts those of the extent tree too.
+func (fs *ext4) isWhole(n *Node) bool {
+	x, err := fs.extents(n.Ino, n.priv.(*extPos))
+	if err != nil {
+		return false
+	}
+	next := uint64(0)
+	for next*uint64(fs.blockSize) < uint64(n.Size) {
+		e, err := x.next()
+		if err != nil || e.logical != next || e.unwritten {
+			return false
+		}
+		next += e.count
+	}
+	return true
 }
 
 // extSource reads a file's extents in order, and zeros where there is none.

@@ -33,8 +33,9 @@ type Info struct {
 	// is what the superblock says, which may be less than the room there is.
 	Offset int64 `json:"offset"`
 	Length int64 `json:"length"`
-	// Partitioned is set for a GPT disk.
+	// Partitioned is set for a GPT disk, Device for what is not a file.
 	Partitioned bool `json:"partitioned"`
+	Device      bool `json:"device"`
 	// Label and UUID are those of an ext4 filesystem; squashfs has none.
 	Label string `json:"label,omitempty"`
 	UUID  string `json:"uuid,omitempty"`
@@ -68,8 +69,6 @@ type Node struct {
 	Links uint32
 	// Target is where a symlink points.
 	Target string
-	// Holes reports that the file has blocks which are not stored.
-	Holes bool
 
 	parent uint32 // inode number of the directory it was found in, 0 if unknown
 	priv   any    // what the format needs to go on
@@ -130,6 +129,9 @@ func Open(path string) (*Image, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	im.closer = f
+	if st, err := f.Stat(); err == nil {
+		im.info.Device = st.Mode()&os.ModeDevice != 0
+	}
 	return im, nil
 }
 

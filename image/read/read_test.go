@@ -30,11 +30,11 @@ func source(t testing.TB) string {
 		must(t, os.WriteFile(p, []byte(data), 0o600))
 		must(t, os.Chmod(p, mode))
 	}
-	for i, size := range []int{0, 1, 100, 4095, 4096, 4097, 65536, 131071, 131072, 131073, 300000, 1 << 20, 3<<20 + 5} {
+	for i, size := range []int{0, 1, 100, 4095, 4096, 4097, 65536, 131071, 131072, 131073, 300000, 1<<20 + 5} {
 		write(fmt.Sprintf("noise/%02d", i), imagetest.Noise(uint64(i), size), 0o444)
 		write(fmt.Sprintf("text/%02d", i), imagetest.Text(uint64(i), size), 0o555)
 	}
-	for i := range 1500 {
+	for i := range 700 {
 		write(fmt.Sprintf("many/%04d-%s", i, strings.Repeat("x", i%200)), fmt.Sprint(i), 0o640)
 	}
 	write("plain", imagetest.Text(77, 50000), 0o444)
@@ -45,8 +45,8 @@ func source(t testing.TB) string {
 	}
 	must(t, os.Link(filepath.Join(dir, "noise/06"), filepath.Join(dir, "noise/hardlink")))
 	must(t, os.MkdirAll(filepath.Join(dir, "a/b/c/d/e/f/empty"), 0o700))
-	sparse(t, filepath.Join(dir, "holes"), 40<<20, []int64{0, 1 << 20, 5<<20 + 4096, 39 << 20})
-	sparse(t, filepath.Join(dir, "allhole"), 10<<20+1, nil)
+	sparse(t, filepath.Join(dir, "holes"), 9<<20, []int64{0, 1 << 20, 5<<20 + 4096, 8 << 20})
+	sparse(t, filepath.Join(dir, "allhole"), 3<<20+1, nil)
 	fragmented := make([]int64, 0, 700)
 	for i := range int64(700) {
 		fragmented = append(fragmented, i*8192)
@@ -130,6 +130,7 @@ func TestReadsWhatOthersWrite(t *testing.T) {
 			defer im.Close()
 			compare(t, im, dir)
 			must(t, im.Sweep(context.Background(), func(err error) { t.Error(err) }))
+			// go-diskfs cannot read all of them, but what it reads must be the same.
 			if err := im.SecondReader(context.Background(), nil); errors.Is(err, ErrReadersDisagree) {
 				t.Error(err)
 			}
@@ -269,7 +270,7 @@ func TestGoDiskfsHoles(t *testing.T) {
 	want, err := os.ReadFile(filepath.Join(dir, "holes"))
 	must(t, err)
 	got := make([]byte, len(want))
-	if _, err := io.ReadFull(f, got); err == nil && bytes.Equal(got, want) {
+	if err := readFull(f, got); err == nil && bytes.Equal(got, want) {
 		t.Error("go-diskfs reads files with holes now")
 	}
 }

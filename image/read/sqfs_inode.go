@@ -213,7 +213,6 @@ func readSqfsLongFile(n *Node, c *sqfsCursor) error {
 	if sparse > uint64(n.Size) {
 		return damaged("inode %d has %d bytes, %d of them in holes", n.Ino, n.Size, sparse)
 	}
-	n.Holes = sparse > 0
 	n.priv = &sqfsFilePos{start: le.Uint64(b[:]), frag: le.Uint32(b[28:]), fragOffset: le.Uint32(b[32:]), blocks: *c}
 	return nil
 }

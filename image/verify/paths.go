@@ -50,6 +50,9 @@ func (v *verifier) listStore() error {
 		if v.db != nil {
 			n.row = int32(v.db.find(p))
 		}
+		if n.row >= 0 {
+			n.path = v.db.rows[n.row].path // one string for both
+		}
 		v.names = append(v.names, n)
 	}
 	return nil

@@ -353,6 +353,7 @@ func TestBlockDevice(t *testing.T) {
 	f := newFixture(t)
 	name := f.image("ext4")
 	m := f.manifest(name, "ext4")
+	f.must(os.Truncate(name, m.Image.Size+1<<20)) // a disk may be larger
 	loop := strings.TrimSpace(imagetest.Command(t, "losetup", "-f", "--show", "-r", name))
 	defer imagetest.Command(t, "losetup", "-d", loop)
 	if r, kinds := check(t, Options{Image: loop, Manifest: m}); len(kinds) > 0 {
