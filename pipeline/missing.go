@@ -51,7 +51,7 @@ func (p *plan) leaveOut(path store.Path, reason, named error) {
 	p.entries = slices.DeleteFunc(p.entries, func(e lock.Entry) bool {
 		if e.Path == path {
 			mod := image.ManifestModule{ID: e.Key(), Commit: e.Commit.String(), Path: e.Path}
-			p.missing = append(p.missing, image.ManifestMissing{ManifestModule: mod, Reason: reason.Error()})
+			p.missing = append(p.missing, image.ManifestMissing{ManifestModule: mod, Reason: strings.TrimPrefix(reason.Error(), string(path)+": ")})
 		}
 		return e.Path == path
 	})

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"bigdisk/bundle/nixcmd"
@@ -61,7 +62,7 @@ type BuildOptions struct {
 	Nix nixcmd.Client
 	// Flake is what Nix builds modules from, and FlakeAttr its attribute that has
 	// them. "" are the repository that the lock file is in, and
-	// [realise.DefaultAttr].
+	// [nixcmd.DefaultAttr].
 	Flake, FlakeAttr string
 	// KeepGoing goes on with the others when a module cannot be had, to report
 	// all that cannot. SkipMissing builds the image without them, which its
@@ -199,8 +200,8 @@ func (o *BuildOptions) checkSelection() error {
 	default:
 		return fmt.Errorf("%w: --select %q: there is %s", ErrUsage, o.Select, SelectTerminal)
 	}
-	if count := strings.Count("\x00"+strings.Join(o.From, "\x00")+"\x00", "\x00"+NixStore+"\x00"); count > 1 {
-		return fmt.Errorf("%w: --from %s comes %d times", ErrUsage, NixStore, count)
+	if first := slices.Index(o.From, NixStore); first >= 0 && slices.Contains(o.From[first+1:], NixStore) {
+		return fmt.Errorf("%w: --from %s comes twice", ErrUsage, NixStore)
 	}
 	return nil
 }

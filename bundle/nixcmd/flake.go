@@ -22,6 +22,10 @@ type Flake struct {
 	ref  string
 }
 
+// DefaultAttr is the attribute of a flake that has its modules, unless another
+// is given.
+const DefaultAttr = "modules"
+
 // ErrFlake is wrapped by errors about how a flake is referred to.
 var ErrFlake = errors.New("not a flake that can be locked")
 

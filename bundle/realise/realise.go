@@ -25,8 +25,6 @@ import (
 
 // Defaults of [Options].
 const (
-	// DefaultAttr is the attribute of a flake that holds its modules.
-	DefaultAttr = "modules"
 	// DefaultAttempts is how often Nix is asked in all when a failure may be
 	// different next time. It tries a download several times by itself.
 	DefaultAttempts = 3
@@ -40,7 +38,8 @@ type Options struct {
 	Client nixcmd.Client
 	// Flake is what is built from; nil builds nothing.
 	Flake *nixcmd.Flake
-	// Attr is the flake's attribute with the modules; "" is [DefaultAttr].
+	// Attr is the flake's attribute with the modules; "" is
+	// [nixcmd.DefaultAttr].
 	Attr string
 	// Jobs is how many commits are evaluated and built at a time; 0 is the number
 	// of CPUs. How much Nix does for each of them is in its configuration.
@@ -157,7 +156,7 @@ func New(opts Options) (*Realiser, error) {
 		return nil, err
 	}
 	if opts.Attr == "" {
-		opts.Attr = DefaultAttr
+		opts.Attr = nixcmd.DefaultAttr
 	}
 	if opts.Jobs <= 0 {
 		opts.Jobs = runtime.GOMAXPROCS(0)

@@ -28,11 +28,15 @@ type buildOptions struct {
 	Lock    string   `yaml:"lock"`
 	Modules []string `yaml:"module"`
 	Latest  int      `yaml:"latest"`
+	Select  string   `yaml:"select"`
 	Paths   []string `yaml:"path"`
 
-	From        []string `yaml:"from"`
-	TrustedKeys []string `yaml:"trusted-key"`
-	NoCheckSigs bool     `yaml:"no-check-sigs"`
+	From        []string   `yaml:"from"`
+	TrustedKeys []string   `yaml:"trusted-key"`
+	NoCheckSigs bool       `yaml:"no-check-sigs"`
+	KeepGoing   bool       `yaml:"keep-going"`
+	SkipMissing bool       `yaml:"skip-missing"`
+	Nix         nixOptions `yaml:",inline"`
 
 	Output      string   `yaml:"output"`
 	Format      string   `yaml:"format"`
@@ -44,6 +48,7 @@ type buildOptions struct {
 	AutoUpgrade      string `yaml:"auto-upgrade"`
 	RecommendUpgrade string `yaml:"recommend-upgrade"`
 	ActiveModules    string `yaml:"active-modules"`
+	Mapping          string `yaml:"mapping"`
 
 	Jobs     int    `yaml:"jobs"`
 	Progress string `yaml:"progress"`
@@ -57,11 +62,15 @@ func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.Lock, "lock", "", "the lock `FILE` (default \""+defaultLock+"\", or none with --path alone)")
 	f.StringArrayVar(&o.Modules, "module", nil, "build only this `ID` or ID:TAG; a bare ID is its newest version (repeatable)")
 	f.IntVar(&o.Latest, "latest", 0, "build the newest `N` versions of each module, or of each bare --module ID")
+	f.StringVar(&o.Select, "select", "", "build only `WHAT`: terminal, the ends of the automatic upgrades and what leads to them directly")
 	f.StringArrayVar(&o.Paths, "path", nil, "one more store `PATH` to put on the disk (repeatable)")
 
-	f.StringArrayVar(&o.From, "from", nil, "take store paths from this `STORE`: a directory with a Nix store in it (/ is this machine's),\nfile:///DIR, file:DIR or http(s)://HOST, a binary cache (repeatable, tried in this order)")
+	f.StringArrayVar(&o.From, "from", nil, "take store paths from this `STORE`: nix, which substitutes or builds them, a directory with a Nix store in it\n(/ is this machine's), file:///DIR, file:DIR or http(s)://HOST, a binary cache (repeatable, tried in this order;\ndefault nix where it is installed)")
 	f.StringArrayVar(&o.TrustedKeys, "trusted-key", nil, "accept what `NAME:BASE64` has signed (repeatable; default cache.nixos.org-1's)")
 	f.BoolVar(&o.NoCheckSigs, "no-check-sigs", false, "accept what nobody has signed")
+	f.BoolVar(&o.KeepGoing, "keep-going", false, "when a module cannot be had, go on with the others to report all that cannot")
+	f.BoolVar(&o.SkipMissing, "skip-missing", false, "leave out modules that cannot be had, and say so in the manifest")
+	o.Nix.AddFlags(f, "have Nix build modules from this `FLAKE`, a directory or a reference such as github:OWNER/REPO\n(default the lock file's directory, if that is in a Git work tree)")
 
 	f.StringVarP(&o.Output, "output", "o", "", "write the image to this `FILE`, and its description to FILE.manifest.json")
 	f.StringVar(&o.Format, "format", "", "`FORMAT` of the image, squashfs or ext4 (default by the suffix of -o: .sqsh, .squashfs; .raw, .img, .ext4)")
@@ -70,6 +79,7 @@ func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
 	f.Var(&o.Owner, "owner", "`UID:GID` of everything on the disk")
 	f.StringVar(&o.Label, "label", "", "label `TEXT`, of the filesystem where it has one, else in the manifest (default \"bigdisk-\" and the first 7 digits of the lock file's SHA-256)")
 
+	f.StringVar(&o.Mapping, "mapping", "", "make the upgrade maps in /etc/nixmodules from this `FILE`, see bigdisk modules upgrade-maps")
 	f.StringVar(&o.AutoUpgrade, "auto-upgrade", "", "put this `FILE` into /etc/nixmodules as auto-upgrade.json")
 	f.StringVar(&o.RecommendUpgrade, "recommend-upgrade", "", "put this `FILE` into /etc/nixmodules as recommend-upgrade.json")
 	f.StringVar(&o.ActiveModules, "active-modules", "", "put this `FILE` into /etc/nixmodules as active-modules.json")
@@ -131,9 +141,10 @@ func (o *buildOptions) withConfig(commandLine *pflag.FlagSet) (*buildOptions, er
 
 // resolve makes the paths among the options relative to dir.
 func (o *buildOptions) resolve(dir string) error {
-	for _, p := range []*string{&o.Lock, &o.Output, &o.AutoUpgrade, &o.RecommendUpgrade, &o.ActiveModules} {
+	for _, p := range []*string{&o.Lock, &o.Output, &o.AutoUpgrade, &o.RecommendUpgrade, &o.ActiveModules, &o.Mapping} {
 		*p = relativeTo(dir, *p)
 	}
+	o.Nix.resolve(dir)
 	for i := range o.From {
 		from, err := resolveStore(dir, o.From[i])
 		if err != nil {
@@ -147,16 +158,17 @@ func (o *buildOptions) resolve(dir string) error {
 // pipelineOptions says the same to the pipeline.
 func (o *buildOptions) pipelineOptions() pipeline.BuildOptions {
 	lock := o.Lock
-	if lock == "" && (len(o.Paths) == 0 || len(o.Modules) > 0 || o.Latest > 0) {
+	if lock == "" && (len(o.Paths) == 0 || len(o.Modules) > 0 || o.Latest > 0 || o.Select != "" || o.Mapping != "") {
 		lock = defaultLock
 	}
 	return pipeline.BuildOptions{
-		Lock: lock, Modules: o.Modules, Latest: o.Latest, Paths: o.Paths,
+		Lock: lock, Modules: o.Modules, Latest: o.Latest, Select: o.Select, Paths: o.Paths,
+		Flake: o.Nix.Flake, FlakeAttr: o.Nix.Attr, KeepGoing: o.KeepGoing, SkipMissing: o.SkipMissing,
 		From: o.From, TrustedKeys: o.TrustedKeys, NoCheckSigs: o.NoCheckSigs,
 		Output: o.Output, Format: o.Format, Compression: o.Compression, BlockSize: int(o.BlockSize),
 		UID: o.Owner.uid, GID: o.Owner.gid, Label: o.Label,
 		AutoUpgrade: o.AutoUpgrade, RecommendUpgrade: o.RecommendUpgrade, ActiveModules: o.ActiveModules,
-		Jobs: o.Jobs,
+		Mapping: o.Mapping, Jobs: o.Jobs,
 	}
 }
 
@@ -166,9 +178,15 @@ func runBuild(ctx context.Context, opts *buildOptions, stdout io.Writer) error {
 		return usageError{fmt.Errorf("--progress: %w", err), "see bigdisk build --help"}
 	}
 	if len(opts.From) == 0 {
+		opts.From = defaultStores()
+	}
+	if len(opts.From) == 0 {
 		return usageError{errors.New("no store to take paths from"), "give --from STORE: a directory, or a binary cache's URL"}
 	}
 	build := opts.pipelineOptions()
+	if build.Nix, err = opts.Nix.client(); err != nil {
+		return err
+	}
 	build.Progress = progress.New(nil)
 	display := progress.Show(build.Progress, mode, os.Stderr)
 	build.Logger = newLogger(display)
@@ -189,5 +207,8 @@ func printResult(w io.Writer, r *pipeline.BuildResult) error {
 	_, err := fmt.Fprintf(w, "%s: %s, %.1f MiB, label %s, sha256 %s\n%s: %d modules, %d store paths, %d files of %.1f MiB\n",
 		r.Image, r.Format, float64(r.Size)/mib, r.Label, r.SHA256,
 		r.Manifest, r.Modules, r.Totals.StorePaths, r.Totals.Files, float64(r.Totals.Bytes)/mib)
+	if err == nil && r.Missing > 0 {
+		_, err = fmt.Fprintf(w, "%d modules were left out: the manifest says which, and why\n", r.Missing)
+	}
 	return err
 }

@@ -22,17 +22,27 @@ func TestConfigKnowsEveryFlag(t *testing.T) {
 			want = append(want, f.Name)
 		}
 	})
-	var keys []string
-	for _, field := range reflect.VisibleFields(reflect.TypeFor[buildOptions]()) {
-		if key := field.Tag.Get("yaml"); key != "-" {
-			keys = append(keys, key)
-		}
-	}
+	keys := yamlKeys(reflect.TypeFor[buildOptions]())
 	slices.Sort(want)
 	slices.Sort(keys)
 	if !slices.Equal(keys, want) {
 		t.Errorf("the keys are %q, the flags %q", keys, want)
 	}
+}
+
+// yamlKeys lists the keys that a struct is read from.
+func yamlKeys(t reflect.Type) []string {
+	var keys []string
+	for _, field := range reflect.VisibleFields(t) {
+		switch key := field.Tag.Get("yaml"); key {
+		case "-":
+		case ",inline":
+			keys = append(keys, yamlKeys(field.Type)...)
+		default:
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // TestConfigReachesThePipeline sets every key and looks for it in the options.
@@ -58,6 +68,14 @@ active-modules: am
 jobs: 3
 progress: none
 json: true
+select: terminal
+mapping: m.yaml
+keep-going: true
+skip-missing: true
+flake: f
+flake-attr: a
+nix-store: daemon
+nix-option: ["a=b"]
 `
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
@@ -73,7 +91,8 @@ json: true
 		From: []string{"/s", "file://" + in("c"), "http://h", "nix"}, TrustedKeys: []string{"k"}, NoCheckSigs: true,
 		Output: in("o.sqsh"), Format: "squashfs", Compression: "gzip", BlockSize: 64 << 10, Owner: owner{1, 2}, Label: "x",
 		AutoUpgrade: in("au"), RecommendUpgrade: "/abs/ru", ActiveModules: in("am"),
-		Jobs: 4, Progress: "none", JSON: true,
+		Jobs: 4, Progress: "none", JSON: true, Select: "terminal", Mapping: in("m.yaml"), KeepGoing: true, SkipMissing: true,
+		Nix: nixOptions{Flake: in("f"), Attr: "a", Store: "daemon", Settings: []string{"a=b"}},
 	}
 	opts.Config = ""
 	if !reflect.DeepEqual(*opts, want) {
@@ -81,7 +100,8 @@ json: true
 	}
 	build := reflect.ValueOf(opts.pipelineOptions())
 	for _, name := range []string{"Lock", "Modules", "Latest", "Paths", "From", "TrustedKeys", "NoCheckSigs", "Output", "Format", "Compression",
-		"BlockSize", "UID", "GID", "Label", "AutoUpgrade", "RecommendUpgrade", "ActiveModules", "Jobs"} {
+		"BlockSize", "UID", "GID", "Label", "AutoUpgrade", "RecommendUpgrade", "ActiveModules", "Jobs",
+		"Select", "Mapping", "KeepGoing", "SkipMissing", "Flake", "FlakeAttr"} {
 		if build.FieldByName(name).IsZero() {
 			t.Errorf("%s does not reach the pipeline", name)
 		}

@@ -37,13 +37,18 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Condition: condition,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status":    scriptStatus,
-			"jsonlines": scriptJSONLines,
-			"samejson":  scriptJSONField,
-			"onlyfiles": scriptOnlyFiles,
-		},
+		Cmds:      scriptCommands(),
 	})
+}
+
+// scriptCommands are those that scripts have besides testscript's own.
+func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
+	return map[string]func(*testscript.TestScript, bool, []string){
+		"status":    scriptStatus,
+		"jsonlines": scriptJSONLines,
+		"samejson":  scriptJSONField,
+		"onlyfiles": scriptOnlyFiles,
+	}
 }
 
 // scriptStatus is "status N command…": the command must exit with N.

@@ -65,9 +65,12 @@ func exitStatus(err error) int {
 // hintFor tells what to do about the errors that users meet most.
 func hintFor(err error) string {
 	var usage usageError
+	var hinted hintedError
 	switch {
 	case errors.As(err, &usage):
 		return usage.hint
+	case errors.As(err, &hinted):
+		return hinted.hint
 	case errors.Is(err, pipeline.ErrUsage):
 		return "see bigdisk build --help"
 	case errors.Is(err, syscall.ENOSPC):

@@ -5,6 +5,7 @@ package worktree
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,8 @@ type UpdateOptions struct {
 	// Flake is the directory of the flake, in a Git work tree; "" is the lock
 	// file's.
 	Flake string
-	// Attr is the flake's attribute with the modules.
+	// Attr is the flake's attribute with the modules; "" is
+	// [nixcmd.DefaultAttr].
 	Attr string
 	// Dirty evaluates the work tree as it is, changes included, and locks that
 	// for the commit that is checked out.
@@ -54,6 +56,7 @@ type Update struct {
 // out which of them are not locked yet. It writes nothing. Changes that are not
 // committed, other than to the lock file itself, are refused with [ErrDirty].
 func NewUpdate(ctx context.Context, opts UpdateOptions) (*Update, error) {
+	opts.Attr = cmp.Or(opts.Attr, nixcmd.DefaultAttr)
 	old, file, err := readLock(opts.Lock)
 	if err != nil {
 		return nil, err

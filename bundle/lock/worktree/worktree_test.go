@@ -29,7 +29,7 @@ func TestUpdate(t *testing.T) {
 	repo := nixtest.NewRepo(t)
 	repo.Write("flake.nix", module("one"))
 	first := repo.Commit("one")
-	opts := worktree.UpdateOptions{Lock: filepath.Join(repo.Dir, "modules.json"), Attr: "modules"}
+	opts := worktree.UpdateOptions{Lock: filepath.Join(repo.Dir, "modules.json")}
 	one := update(t, opts, "a:v1-20240301-"+first[:7], "b:v1-20240301-"+first[:7])
 	if got := one.Entries[0].Commit.String(); got != first || one.Commit.String() != first {
 		t.Errorf("locked at %s, %s, want %s", got, one.Commit, first)
@@ -288,11 +288,11 @@ func TestCheckShallow(t *testing.T) {
 
 func TestUpdateOutside(t *testing.T) {
 	nixtest.Need(t, "git")
-	_, err := worktree.NewUpdate(t.Context(), worktree.UpdateOptions{Lock: filepath.Join(t.TempDir(), "modules.json"), Attr: "modules"})
+	_, err := worktree.NewUpdate(t.Context(), worktree.UpdateOptions{Lock: filepath.Join(t.TempDir(), "modules.json")})
 	if !errors.Is(err, git.ErrNoRepository) {
 		t.Errorf("%v", err)
 	}
-	_, err = worktree.NewUpdate(t.Context(), worktree.UpdateOptions{Lock: "modules.json", Flake: "github:o/r", Attr: "modules"})
+	_, err = worktree.NewUpdate(t.Context(), worktree.UpdateOptions{Lock: "modules.json", Flake: "github:o/r"})
 	if err == nil || !strings.Contains(err.Error(), "not on this machine") {
 		t.Errorf("%v", err)
 	}
