@@ -2,9 +2,7 @@ package pipeline
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -119,9 +117,9 @@ func (b *builder) write(ctx context.Context, plan *plan, out *atomicfile.File) (
 	return layout, err
 }
 
-// settle hashes the image while the disk takes it in. SHA-256 starts with an
-// image's first bytes, which are written last, so it has to be read again;
-// mostly it is still in the page cache.
+// settle hashes the image while the disk takes it in. An image's first bytes
+// are written last, so it has to be read again; mostly it is still in the page
+// cache.
 func (b *builder) settle(ctx context.Context, f *os.File, size int64) (sum image.HexSHA256, err error) {
 	stage := b.opts.Progress.Stage("finish", progress.Bytes, size)
 	group, ctx := errgroup.WithContext(ctx)
@@ -131,25 +129,12 @@ func (b *builder) settle(ctx context.Context, f *os.File, size int64) (sum image
 		}
 		return nil
 	})
-	group.Go(func() error {
-		h := sha256.New()
-		in := io.NewSectionReader(f, 0, size)
-		buf := make([]byte, 1<<20)
-		for {
-			n, err := in.Read(buf)
-			h.Write(buf[:n])
-			stage.Add(int64(n))
-			if err == io.EOF {
-				h.Sum(sum[:0])
-				return nil
-			}
-			if err == nil {
-				err = ctx.Err()
-			}
-			if err != nil {
-				return fmt.Errorf("read %s again: %w", b.opts.Output, err)
-			}
+	group.Go(func() (err error) {
+		sum, err = image.Digest(ctx, f, size, b.format.hashChunk(), b.opts.Jobs, stage.Add)
+		if err != nil {
+			return fmt.Errorf("read %s again: %w", b.opts.Output, err)
 		}
+		return nil
 	})
 	err = group.Wait()
 	stage.Finish()
@@ -160,7 +145,7 @@ func (b *builder) settle(ctx context.Context, f *os.File, size int64) (sum image
 func (b *builder) manifest(plan *plan, layout *image.Layout, sum image.HexSHA256) (*image.Manifest, error) {
 	m := &image.Manifest{
 		Version: image.ManifestVersion,
-		Image:   image.ManifestImage{Format: b.opts.Format, Size: layout.Size, SHA256: sum, Label: plan.label},
+		Image:   image.ManifestImage{Format: b.opts.Format, Size: layout.Size, SHA256: sum, Chunk: b.format.hashChunk(), Label: plan.label},
 		Options: image.ManifestOptions{
 			Compression: b.format.compression(), BlockSize: b.format.blockSize(),
 			Owner: fmt.Sprintf("%d:%d", b.opts.UID, b.opts.GID),
