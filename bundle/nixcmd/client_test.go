@@ -51,6 +51,11 @@ func TestClient(t *testing.T) {
 		t.Errorf("the work tree: %v, %v", dirty, err)
 	}
 
+	_, err = c.ModulePaths(ctx, spaced(t), commit, "modules", nil)
+	if err != nil && !strings.Contains(err.Error(), "has to be escaped") {
+		t.Errorf("%v", err)
+	}
+
 	a, b, none := modules["a"], modules["b-1.2+x"], fakePath(1)
 	checkInvalid(t, c, a.Path, none, b.Path)
 	log := new(nixcmd.Log)
@@ -83,6 +88,18 @@ func TestClient(t *testing.T) {
 	if err := c.Protect(ctx, filepath.Join(t.TempDir(), "x"), []store.Path{a.Path}); err == nil {
 		t.Error("what is not valid was protected")
 	}
+}
+
+// spaced is a flake in a directory that some versions of Nix cannot fetch from.
+func spaced(t *testing.T) *nixcmd.Flake {
+	t.Helper()
+	repo := nixtest.NewRepoIn(t, "a b")
+	repo.Commit("one")
+	flake, err := nixcmd.OpenFlake(t.Context(), repo.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return flake
 }
 
 // checkInvalid asks for these paths and some others.

@@ -186,6 +186,9 @@ func (c *Client) ModulePaths(ctx context.Context, f *Flake, commit, attr string,
 func (c *Client) eval(ctx context.Context, installable, apply string, into any, log *Log) error {
 	args := append([]string{"eval", "--extra-experimental-features", "nix-command flakes", "--json", "--no-write-lock-file"}, jsonLog...)
 	out, err := c.run(ctx, c.command("nix", append(args, installable, "--apply", apply)...), log)
+	if err != nil && strings.Contains(installable, "git+file:") && strings.Contains(installable, "%") {
+		return fmt.Errorf("%w (older Nix cannot fetch from a directory whose name has to be escaped in a URL)", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -153,7 +153,16 @@ type Repo struct {
 // NewRepo makes an empty work tree on the branch main.
 func NewRepo(t testing.TB) *Repo {
 	t.Helper()
-	r := &Repo{t: t, Dir: t.TempDir()}
+	return NewRepoIn(t, "repo")
+}
+
+// NewRepoIn is NewRepo in a directory of that name.
+func NewRepoIn(t testing.TB, name string) *Repo {
+	t.Helper()
+	r := &Repo{t: t, Dir: filepath.Join(t.TempDir(), name)}
+	if err := os.Mkdir(r.Dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	r.Git("init", "-q", "-b", "main")
 	return r
 }
