@@ -10,7 +10,6 @@ import (
 	"math"
 	"strings"
 
-	"github.com/zeebo/blake3"
 	"golang.org/x/sync/errgroup"
 
 	"bigdisk/bundle/store"
@@ -58,6 +57,7 @@ type Writer struct {
 	file   *incoming    // nil unless bytes are still to come
 	reuse  incoming     // what file points to
 	seen   seenFiles
+	hash   *fileHash
 	err    error
 	closed bool
 
@@ -71,7 +71,6 @@ type incoming struct {
 	size      int64
 	remaining int64
 	at        *child
-	hash      *blake3.Hasher
 	buf       []byte   // of the block that is filling
 	held      [][]byte // full blocks that wait for the file's end; nil for one of zeros
 	streaming bool     // too long to be held
@@ -90,7 +89,11 @@ func NewWriter(ctx context.Context, f File, opts Options) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("squashfs: %w", err)
 	}
-	w := &Writer{opts: opts, back: back}
+	hash, err := newFileHash()
+	if err != nil {
+		return nil, fmt.Errorf("squashfs: %w", err)
+	}
+	w := &Writer{opts: opts, back: back, hash: hash}
 	ctx, w.cancel = context.WithCancelCause(ctx)
 	w.group, w.ctx = errgroup.WithContext(ctx)
 	back.ctx = w.ctx
@@ -113,7 +116,6 @@ func NewWriter(ctx context.Context, f File, opts Options) (*Writer, error) {
 
 	w.inodes = 1
 	w.open = []*directory{{number: 1}}
-	w.reuse.hash = blake3.New()
 	return w, nil
 }
 
@@ -243,11 +245,9 @@ func (w *Writer) leave(depth int) error {
 }
 
 func (w *Writer) beginFile(e *store.Entry, c *child) error {
-	h := w.reuse.hash
-	h.Reset()
 	w.reuse = incoming{
 		name: e.Path, size: e.Size, remaining: e.Size,
-		at: c, hash: h, held: w.reuse.held[:0], streaming: e.Size > maxHeld,
+		at: c, held: w.reuse.held[:0], streaming: e.Size > maxHeld,
 		loc: w.seen.next(),
 	}
 	*w.reuse.loc = location{fragment: noFragment}
@@ -280,7 +280,6 @@ func (w *Writer) Write(p []byte) (int, error) {
 	if f == nil || int64(len(p)) > f.remaining {
 		return 0, w.fail(ErrWriteTooLong)
 	}
-	f.hash.Write(p)
 	f.remaining -= int64(len(p))
 	for rest := p; len(rest) > 0; {
 		n, err := w.fill(f, rest)
@@ -330,6 +329,7 @@ func (f *incoming) sizes() []uint32 {
 // endBlock sends a full block on its way, or holds it back.
 func (w *Writer) endBlock(f *incoming) error {
 	buf, index := f.buf, f.next
+	w.hash.add(buf)
 	f.buf = nil
 	f.next++
 	if isZero(buf) {
@@ -355,8 +355,10 @@ func (w *Writer) endFile() error {
 		f.at.loc = &location{fragment: noFragment}
 		return nil
 	}
-	var sum [32]byte
-	key := fileKey(f.hash.Sum(sum[:0])[:len(fileKey{})])
+	if f.buf != nil {
+		w.hash.add(f.buf) // the tail
+	}
+	key := w.hash.end(f.size)
 	if known := w.seen.find(key); known != nil {
 		f.at.loc = known
 		return w.drop(f)
