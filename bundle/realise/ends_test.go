@@ -17,6 +17,7 @@ import (
 	"bigdisk/bundle/realise"
 )
 
+// sleeper is a module whose builder has a child, tells where it is and sleeps.
 func sleeper(t *testing.T) (flake *nixcmd.Flake, w []realise.Want, started func()) {
 	t.Helper()
 	mark := filepath.Join(t.TempDir(), "started")
@@ -35,6 +36,7 @@ func sleeper(t *testing.T) (flake *nixcmd.Flake, w []realise.Want, started func(
 	}
 }
 
+// checkNothingRuns looks for processes of Nix and of builders.
 func checkNothingRuns(t *testing.T) {
 	t.Helper()
 	var left []string
@@ -69,6 +71,7 @@ func running(t *testing.T) []string {
 	return found
 }
 
+// TestCancel cancels while a build runs.
 func TestCancel(t *testing.T) {
 	if !nixtest.Enter(t) {
 		return
@@ -89,6 +92,7 @@ func TestCancel(t *testing.T) {
 	t.Logf("after %v", time.Since(start))
 }
 
+// TestKilled kills Nix, and nothing but Nix, while it builds.
 func TestKilled(t *testing.T) {
 	if !nixtest.Enter(t) {
 		return
@@ -108,15 +112,51 @@ func TestKilled(t *testing.T) {
 	checkNothingRuns(t)
 }
 
+// pidsOf are our children with that name.
 func pidsOf(name string) []int {
-	out, _ := exec.Command("ps", "-o", "pid=,comm=", "--ppid", fmt.Sprint(os.Getpid())).Output()
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	var pids []int
-	for _, line := range strings.Split(string(out), "\n") {
-		var pid int
-		var comm string
-		if n, _ := fmt.Sscan(line, &pid, &comm); n == 2 && comm == name {
+	for _, file := range stats {
+		text, _ := os.ReadFile(file)
+		var pid, parent int
+		var comm, state string
+		n, _ := fmt.Sscan(string(text), &pid, &comm, &state, &parent)
+		if n == 4 && comm == "("+name+")" && parent == os.Getpid() {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
+}
+
+// TestDaemon leaves the work to a Nix daemon, as most machines do, and cancels
+// some of it.
+func TestDaemon(t *testing.T) {
+	if !nixtest.Enter(t) {
+		return
+	}
+	nixtest.Need(t, "nix-daemon")
+	flake, all := twoCommits(t)
+	slow, slowWants, started := sleeper(t)
+	daemon := exec.Command("nix-daemon")
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		daemon.Process.Kill()
+		daemon.Wait()
+	}()
+	t.Setenv("NIX_REMOTE", "daemon")
+	must(t, realiser(t, realise.Options{Flake: flake, RetryDelay: 100 * time.Millisecond}), all)
+	nixtest.Run(t, "", "nix-store", "--gc")
+	checkValid(t, all, true, true, true)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		started()
+		cancel()
+	}()
+	if _, err := realiser(t, realise.Options{Flake: slow}).Realise(ctx, slowWants); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	checkNothingRuns(t)
 }

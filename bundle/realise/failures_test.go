@@ -16,6 +16,8 @@ import (
 	"bigdisk/bundle/store"
 )
 
+// TestBuildFailures has modules that fail to build in several ways, alone and
+// together.
 func TestBuildFailures(t *testing.T) {
 	if !nixtest.Enter(t) {
 		return
@@ -55,6 +57,7 @@ func TestBuildFailures(t *testing.T) {
 	}
 }
 
+// TestEvaluationFailures has flakes and locks that do not go together.
 func TestEvaluationFailures(t *testing.T) {
 	if !nixtest.Enter(t) {
 		return
@@ -107,6 +110,7 @@ func TestEvaluationFailures(t *testing.T) {
 	}
 }
 
+// TestShallow builds in a clone without history, which lacks a commit.
 func TestShallow(t *testing.T) {
 	if !nixtest.Enter(t) {
 		return
@@ -125,6 +129,8 @@ func TestShallow(t *testing.T) {
 	must(t, realiser(t, realise.Options{Flake: shallow, Client: nixcmd.Client{Bin: nixtest.Newer(t)}}), all[2:])
 }
 
+// TestSubstituterFails builds what a substituter that cannot be reached, or
+// that nobody trusts, does not give, and says so where that fails too.
 func TestSubstituterFails(t *testing.T) {
 	if !nixtest.Enter(t) {
 		return
@@ -147,6 +153,7 @@ func TestSubstituterFails(t *testing.T) {
 	}
 }
 
+// TestFullDisk builds into a store whose disk is full.
 func TestFullDisk(t *testing.T) {
 	if !nixtest.Enter(t) {
 		return

@@ -15,6 +15,8 @@ import (
 	"bigdisk/bundle/store"
 )
 
+// twoCommits is a repository whose modules refer to what they share, and its
+// wants: a and b at the first commit, a again at the second.
 func twoCommits(t *testing.T) (*nixcmd.Flake, []realise.Want) {
 	t.Helper()
 	repo := nixtest.NewRepoIn(t, "a,b+c=d")
@@ -42,6 +44,7 @@ func openFlake(t *testing.T, repo *nixtest.Repo) *nixcmd.Flake {
 	return flake
 }
 
+// wants are modules as they are at a commit.
 func wants(t *testing.T, flake *nixcmd.Flake, commit string, ids ...lock.ID) []realise.Want {
 	t.Helper()
 	c, err := lock.ParseCommit(commit)
@@ -64,6 +67,7 @@ func want(id lock.ID, version int, commit lock.Commit, path store.Path) realise.
 	return realise.Entries([]lock.Entry{e})[0]
 }
 
+// realiser realises with short waits.
 func realiser(t *testing.T, opts realise.Options) *realise.Realiser {
 	t.Helper()
 	opts.RetryDelay = time.Millisecond
@@ -91,6 +95,7 @@ func must(t *testing.T, r *realise.Realiser, wants []realise.Want) {
 	}
 }
 
+// checkValid checks which of the wanted paths are valid.
 func checkValid(t *testing.T, wants []realise.Want, want ...bool) {
 	t.Helper()
 	for i, w := range wants {
@@ -101,6 +106,7 @@ func checkValid(t *testing.T, wants []realise.Want, want ...bool) {
 	}
 }
 
+// message checks what a single failure says.
 func message(t *testing.T, failures realise.Failures, err error, want ...string) {
 	t.Helper()
 	if err != nil || len(failures) != 1 {
@@ -116,6 +122,7 @@ func message(t *testing.T, failures realise.Failures, err error, want ...string)
 	}
 }
 
+// refused is the URL of a server that takes no connections.
 func refused(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -126,6 +133,8 @@ func refused(t *testing.T) string {
 	return "http://" + l.Addr().String()
 }
 
+// binaryCache builds wants, puts them into a binary cache and empties the
+// store again. The cache is in a directory; its paths are signed by key.
 func binaryCache(t *testing.T, flake *nixcmd.Flake, all []realise.Want) (dir, key string) {
 	t.Helper()
 	r, err := realise.New(realise.Options{Flake: flake, TempDir: t.TempDir()})

@@ -20,12 +20,6 @@ import (
 	"bigdisk/bundle/store"
 )
 
-// twoCommits is a repository whose modules refer to what they share, and its
-// wants: a and b at the first commit, a again at the second.
-// wants are modules as they are at a commit.
-// realiser realises with short waits.
-// checkValid checks which of the wanted paths are valid.
-// message checks what a single failure says.
 // TestBuild builds from an empty store at both commits, and protects what it
 // has built.
 func TestBuild(t *testing.T) {
@@ -76,13 +70,6 @@ func TestNewerNix(t *testing.T) {
 	message(t, failures, err, "no substituter has it", "unable to download", "give --flake")
 }
 
-// refused is the URL of a server that takes no connections.
-// TestBuildFailures has modules that fail to build in several ways, alone and
-// together.
-// TestEvaluationFailures has flakes and locks that do not go together.
-// TestShallow builds in a clone without history, which lacks a commit.
-// binaryCache builds wants, puts them into a binary cache and empties the
-// store again. The cache is in a directory; its paths are signed by key.
 // TestSubstitute gets paths from a binary cache: all of them, some of them, and
 // from one that fails first.
 func TestSubstitute(t *testing.T) {
@@ -120,14 +107,6 @@ func TestSubstitute(t *testing.T) {
 	}
 }
 
-// TestSubstituterFails builds what a substituter that cannot be reached, or
-// that nobody trusts, does not give, and says so where that fails too.
-// TestFullDisk builds into a store whose disk is full.
-// sleeper is a module whose builder has a child, tells where it is and sleeps.
-// checkNothingRuns looks for processes of Nix and of builders.
-// TestCancel cancels while a build runs.
-// TestKilled kills Nix, and nothing but Nix, while it builds.
-// pidsOf are our children with that name.
 // TestManyValid checks 1,000 paths that are valid, within the time that is
 // allowed for it.
 func TestManyValid(t *testing.T) {
