@@ -14,6 +14,8 @@ import (
 	"os"
 	"sync"
 	"syscall"
+
+	"bigdisk/bundle/store/tempfile"
 )
 
 // ErrScratch is wrapped by every error of the scratch directory: it is full,
@@ -46,7 +48,7 @@ func NewArea(dir string, memory *Budget, maxMemory int64) *Area {
 	if dir == "" {
 		dir = os.TempDir()
 	}
-	a := &Area{dir: dir, memory: memory, maxMemory: maxMemory, create: createTemp}
+	a := &Area{dir: dir, memory: memory, maxMemory: maxMemory, create: func(dir string) (file, error) { return tempfile.New(dir) }}
 	a.chunks.New = func() any { return new([chunkSize]byte) }
 	return a
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"bigdisk/bundle/store/tempfile"
 )
 
 // spillAfter is how many bytes a spill keeps in memory.
@@ -31,14 +33,11 @@ func (s *spill) Write(p []byte) (int, error) {
 
 func (s *spill) toFile() error {
 	if s.file == nil {
-		f, err := os.CreateTemp(s.dir, "bigdisk-metadata-*")
+		f, err := tempfile.New(s.dir)
 		if err != nil {
 			return fmt.Errorf("metadata: %w", err)
 		}
 		s.file = f
-		if err := os.Remove(f.Name()); err != nil {
-			return fmt.Errorf("metadata: %w", err)
-		}
 	}
 	if _, err := s.mem.WriteTo(s.file); err != nil {
 		return fmt.Errorf("metadata: %w", err)

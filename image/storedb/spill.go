@@ -4,10 +4,11 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"os"
+
+	"bigdisk/bundle/store/tempfile"
 )
 
 const spillBuffer = 1 << 20
@@ -21,12 +22,9 @@ type spill struct {
 }
 
 func newSpill(dir string) (*spill, error) {
-	f, err := os.CreateTemp(dir, ".storedb-")
+	f, err := tempfile.New(dir)
 	if err != nil {
 		return nil, err
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		return nil, errors.Join(err, f.Close())
 	}
 	return &spill{file: f, w: bufio.NewWriterSize(f, spillBuffer)}, nil
 }

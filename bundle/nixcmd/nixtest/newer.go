@@ -9,7 +9,7 @@ import (
 )
 
 // newerDir is where .ci/newer-nix puts a newer Nix than Debian bookworm's,
-// unless BIGDISK_NEWER_NIX names another directory.
+// unless BIGDISK_NIX226 names another directory.
 const newerDir = "/var/cache/bigdisk/newer-nix"
 
 // Newer makes a directory with the commands of the newer
@@ -17,7 +17,7 @@ const newerDir = "/var/cache/bigdisk/newer-nix"
 // test sees, and uses the same store.
 func Newer(t *testing.T) string {
 	t.Helper()
-	root := os.Getenv("BIGDISK_NEWER_NIX")
+	root := os.Getenv("BIGDISK_NIX226")
 	if root == "" {
 		root = newerDir
 	}
