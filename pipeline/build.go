@@ -68,16 +68,24 @@ func (b *builder) build(ctx context.Context) (*BuildResult, error) {
 	}
 	defer out.Discard()
 
-	layout, err := b.write(ctx, plan, out)
+	d := newDisk(out.File, b.opts)
+	layout, err := b.write(ctx, plan, out.Name(), d)
 	if err != nil {
 		return nil, err
 	}
-	sum, err := b.settle(ctx, out.File, layout.Size)
+	done, err := b.enclose(ctx, d, layout.Size, plan.label)
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := b.manifest(plan, layout, sum)
+	sum, err := b.settle(ctx, out.File, done.size)
 	if err != nil {
+		return nil, err
+	}
+	manifest, err := b.manifest(plan, layout, done, sum)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.verifyImage(ctx, atomicfile.TempName(b.opts.Output), manifest); err != nil {
 		return nil, err
 	}
 	if err := publish(out, manifest); err != nil {
@@ -85,27 +93,27 @@ func (b *builder) build(ctx context.Context) (*BuildResult, error) {
 	}
 	return &BuildResult{
 		Image: b.opts.Output, Manifest: ManifestName(b.opts.Output), Format: b.opts.Format,
-		Label: plan.label, Size: layout.Size, SHA256: sum, Modules: len(plan.entries), Missing: len(plan.missing),
+		Label: plan.label, Size: done.size, SHA256: sum, Modules: len(plan.entries), Missing: len(plan.missing),
 		Totals: manifest.Totals, Seconds: time.Since(start).Seconds(),
 	}, nil
 }
 
-// write makes the image in out: the database beside the contents, since it
+// write makes the filesystem in d: the database beside the contents, since it
 // needs nothing of them but their infos.
-func (b *builder) write(ctx context.Context, plan *plan, out *atomicfile.File) (*image.Layout, error) {
+func (b *builder) write(ctx context.Context, plan *plan, output string, d *disk) (*image.Layout, error) {
 	var layout *image.Layout
 	found := newFindings()
 	group, ctx := errgroup.WithContext(ctx)
 	database := make(chan *os.File, 1)
 	group.Go(func() error {
-		f, err := b.writeDatabase(ctx, plan, out.Name(), found)
+		f, err := b.writeDatabase(ctx, plan, output, found)
 		if err == nil {
 			database <- f
 		}
 		return err
 	})
 	group.Go(func() (err error) {
-		layout, err = b.writeImage(ctx, plan, out.File, found, database)
+		layout, err = b.writeImage(ctx, plan, d, found, database)
 		return err
 	})
 	err := group.Wait()
@@ -142,15 +150,17 @@ func (b *builder) settle(ctx context.Context, f *os.File, size int64) (sum image
 }
 
 // manifest describes the image.
-func (b *builder) manifest(plan *plan, layout *image.Layout, sum image.HexSHA256) (*image.Manifest, error) {
+func (b *builder) manifest(plan *plan, layout *image.Layout, done *finished, sum image.HexSHA256) (*image.Manifest, error) {
 	m := &image.Manifest{
 		Version: image.ManifestVersion,
-		Image:   image.ManifestImage{Format: b.opts.Format, Size: layout.Size, SHA256: sum, Chunk: b.format.hashChunk(), Label: plan.label},
+		Image:   image.ManifestImage{Format: b.opts.Format, Size: done.size, SHA256: sum, Chunk: b.format.hashChunk(), Label: plan.label, Part: done.part},
 		Options: image.ManifestOptions{
 			Compression: b.format.compression(), BlockSize: b.format.blockSize(),
-			Owner: fmt.Sprintf("%d:%d", b.opts.UID, b.opts.GID),
+			Owner:     fmt.Sprintf("%d:%d", b.opts.UID, b.opts.GID),
+			Partition: b.opts.Partition, Writable: b.opts.Writable,
 		},
-		Roots: plan.extra,
+		Verity: done.verity,
+		Roots:  plan.extra,
 		Totals: image.ManifestTotals{
 			StorePaths: int64(plan.closure.Len()), Files: layout.Files, Directories: layout.Dirs,
 			Symlinks: layout.Symlinks, Bytes: layout.DataBytes, UniqueBytes: layout.UniqueBytes,
@@ -174,6 +184,11 @@ func (b *builder) manifest(plan *plan, layout *image.Layout, sum image.HexSHA256
 			return strings.Compare(string(p.Path), string(path))
 		})
 		m.Paths[at].Files, m.Paths[at].Data = unit.Files, unit.Extents
+		for j := range m.Paths[at].Data {
+			if done.part != nil {
+				m.Paths[at].Data[j].Offset += done.part.Offset
+			}
+		}
 	}
 	return m, nil
 }

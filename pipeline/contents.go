@@ -28,7 +28,7 @@ var storeDir = strings.TrimPrefix(store.Dir, "/")
 
 // writeImage writes everything, in the order of the plan. The database comes
 // from its channel when it is time for it.
-func (b *builder) writeImage(ctx context.Context, plan *plan, out *os.File, found *findings, database <-chan *os.File) (*image.Layout, error) {
+func (b *builder) writeImage(ctx context.Context, plan *plan, out *disk, found *findings, database <-chan *os.File) (*image.Layout, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w, err := b.format.newWriter(ctx, out, plan.label)

@@ -127,8 +127,8 @@ type recorder struct {
 	closed bool
 }
 
-func (r *recorder) newWriter(_ context.Context, f *os.File, label string) (image.Writer, error) {
-	*r = recorder{step: r.step, fail: r.fail, file: f, hash: sha256.New(), kept: map[string][]byte{}, names: map[string]bool{"": true}, log: []string{"label " + label}}
+func (r *recorder) newWriter(_ context.Context, d *disk, label string) (image.Writer, error) {
+	*r = recorder{step: r.step, fail: r.fail, file: d.file, hash: sha256.New(), kept: map[string][]byte{}, names: map[string]bool{"": true}, log: []string{"label " + label}}
 	return r, nil
 }
 

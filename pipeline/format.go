@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"bigdisk/image"
 	"bigdisk/image/ext4"
@@ -13,7 +12,7 @@ import (
 // format is how an image is laid out.
 type format interface {
 	// newWriter starts an image in f.
-	newWriter(ctx context.Context, f *os.File, label string) (image.Writer, error)
+	newWriter(ctx context.Context, f *disk, label string) (image.Writer, error)
 	// compression and blockSize are for the manifest; "" is for none.
 	compression() string
 	blockSize() int
@@ -28,7 +27,11 @@ func newFormat(o BuildOptions) (format, error) {
 		if o.BlockSize != 0 && o.BlockSize != ext4BlockSize {
 			return nil, fmt.Errorf("%w: ext4 images have blocks of %d bytes: leave --block-size out", ErrUsage, ext4BlockSize)
 		}
-		return ext4Format{ext4.Options{UID: o.UID, GID: o.GID}}, nil
+		e := ext4.Options{UID: o.UID, GID: o.GID, Size: o.Size, Writable: o.Writable}
+		if o.Verity || o.Partition != "" {
+			e.RoundTo = ext4BlockSize // what comes after it is rounded
+		}
+		return ext4Format{e}, nil
 	}
 	c, err := squashfs.ParseCompression(o.Compression)
 	if err != nil {
@@ -48,7 +51,7 @@ func newFormat(o BuildOptions) (format, error) {
 
 type squashfsFormat struct{ opts squashfs.Options }
 
-func (s squashfsFormat) newWriter(ctx context.Context, f *os.File, _ string) (image.Writer, error) {
+func (s squashfsFormat) newWriter(ctx context.Context, f *disk, _ string) (image.Writer, error) {
 	return squashfs.NewWriter(ctx, f, s.opts)
 }
 
@@ -63,7 +66,7 @@ const ext4BlockSize = 4096
 
 type ext4Format struct{ opts ext4.Options }
 
-func (e ext4Format) newWriter(ctx context.Context, f *os.File, label string) (image.Writer, error) {
+func (e ext4Format) newWriter(ctx context.Context, f *disk, label string) (image.Writer, error) {
 	opts := e.opts
 	opts.Label = label
 	return ext4.NewWriter(ctx, f, opts)

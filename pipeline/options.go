@@ -83,6 +83,17 @@ type BuildOptions struct {
 	Compression string
 	// BlockSize is a data block's size in bytes; 0 is the format's default.
 	BlockSize int
+	// Size is the length of an ext4 image in bytes, a multiple of 4096; 0 is
+	// what fits, in GiB.
+	Size int64
+	// Writable leaves room in an ext4 image, and lets it be mounted read-write.
+	Writable bool
+	// Verity appends a dm-verity hash tree.
+	Verity bool
+	// Partition is "" or, for ext4, [GPT].
+	Partition string
+	// Verify reads the whole image again before it gets its name.
+	Verify bool
 	// UID and GID own everything in the image.
 	UID, GID uint32
 	// Label names the filesystem; "" is "bigdisk-" and the first 7 digits of the
@@ -177,6 +188,9 @@ func (o BuildOptions) withDefaults() (BuildOptions, error) {
 	if o.Format == Ext4 && o.Compression != "" {
 		return o, fmt.Errorf("%w: ext4 does not compress: leave --compression out", ErrUsage)
 	}
+	if err := o.checkDisk(); err != nil {
+		return o, err
+	}
 	if o.Latest < 0 || o.Jobs < 0 || o.BlockSize < 0 || o.MemoryBudget < 0 || o.SpoolBudget < 0 {
 		return o, fmt.Errorf("%w: a number of versions, jobs or bytes is negative", ErrUsage)
 	}
@@ -202,6 +216,23 @@ func (o *BuildOptions) checkSelection() error {
 	}
 	if first := slices.Index(o.From, NixStore); first >= 0 && slices.Contains(o.From[first+1:], NixStore) {
 		return fmt.Errorf("%w: --from %s comes twice", ErrUsage, NixStore)
+	}
+	return nil
+}
+
+// checkDisk checks the options about what is around the filesystem.
+func (o BuildOptions) checkDisk() error {
+	if o.Format != Ext4 && (o.Size != 0 || o.Writable || o.Partition != "") {
+		return fmt.Errorf("%w: --size, --writable and --partition are for ext4", ErrUsage)
+	}
+	if o.Partition != "" && o.Partition != GPT {
+		return fmt.Errorf("%w: partition table %q: it is none or %s", ErrUsage, o.Partition, GPT)
+	}
+	if o.Size != 0 && (o.Verity || o.Partition != "") {
+		return fmt.Errorf("%w: --size is that of a bare filesystem: leave it out with --verity and --partition", ErrUsage)
+	}
+	if o.Size%ext4BlockSize != 0 || o.Size < 0 {
+		return fmt.Errorf("%w: an image of %d bytes: it takes a multiple of %d", ErrUsage, o.Size, ext4BlockSize)
 	}
 	return nil
 }

@@ -44,6 +44,11 @@ type buildOptions struct {
 	BlockSize   byteSize `yaml:"block-size"`
 	Owner       owner    `yaml:"owner"`
 	Label       string   `yaml:"label"`
+	Size        byteSize `yaml:"size"`
+	Writable    bool     `yaml:"writable"`
+	Verity      bool     `yaml:"verity"`
+	Partition   string   `yaml:"partition"`
+	Verify      bool     `yaml:"verify"`
 
 	AutoUpgrade      string `yaml:"auto-upgrade"`
 	RecommendUpgrade string `yaml:"recommend-upgrade"`
@@ -78,6 +83,12 @@ func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
 	f.Var(&o.BlockSize, "block-size", "squashfs: data block size, 4K to 1M (default "+defaultBlockSize()+")")
 	f.Var(&o.Owner, "owner", "`UID:GID` of everything on the disk")
 	f.StringVar(&o.Label, "label", "", "label `TEXT`, of the filesystem where it has one, else in the manifest (default \"bigdisk-\" and the first 7 digits of the lock file's SHA-256)")
+
+	f.Var(&o.Size, "size", "ext4: the image's size (default what fits, in GiB)")
+	f.BoolVar(&o.Writable, "writable", false, "ext4: leave room to write, and let it be mounted read-write")
+	f.BoolVar(&o.Verity, "verity", false, "append a dm-verity hash tree; its root hash goes into the manifest")
+	f.StringVar(&o.Partition, "partition", "none", "ext4: `TABLE` none, a bare filesystem, or gpt, a disk with one partition")
+	f.BoolVar(&o.Verify, "verify", false, "verify the image before it gets its name")
 
 	f.StringVar(&o.Mapping, "mapping", "", "make the upgrade maps in /etc/nixmodules from this `FILE`, see bigdisk modules upgrade-maps")
 	f.StringVar(&o.AutoUpgrade, "auto-upgrade", "", "put this `FILE` into /etc/nixmodules as auto-upgrade.json")
@@ -161,12 +172,18 @@ func (o *buildOptions) pipelineOptions() pipeline.BuildOptions {
 	if lock == "" && (len(o.Paths) == 0 || len(o.Modules) > 0 || o.Latest > 0 || o.Select != "" || o.Mapping != "") {
 		lock = defaultLock
 	}
+	partition := o.Partition
+	if partition == "none" {
+		partition = ""
+	}
 	return pipeline.BuildOptions{
 		Lock: lock, Modules: o.Modules, Latest: o.Latest, Select: o.Select, Paths: o.Paths,
 		Flake: o.Nix.Flake, FlakeAttr: o.Nix.Attr, KeepGoing: o.KeepGoing, SkipMissing: o.SkipMissing,
 		From: o.From, TrustedKeys: o.TrustedKeys, NoCheckSigs: o.NoCheckSigs,
 		Output: o.Output, Format: o.Format, Compression: o.Compression, BlockSize: int(o.BlockSize),
 		UID: o.Owner.uid, GID: o.Owner.gid, Label: o.Label,
+		Size: int64(o.Size), Writable: o.Writable, Verity: o.Verity, Verify: o.Verify,
+		Partition:   partition,
 		AutoUpgrade: o.AutoUpgrade, RecommendUpgrade: o.RecommendUpgrade, ActiveModules: o.ActiveModules,
 		Mapping: o.Mapping, Jobs: o.Jobs,
 	}

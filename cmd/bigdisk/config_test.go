@@ -76,6 +76,11 @@ flake: f
 flake-attr: a
 nix-store: daemon
 nix-option: ["a=b"]
+size: 1G
+writable: true
+verity: true
+partition: gpt
+verify: true
 `
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
@@ -92,6 +97,7 @@ nix-option: ["a=b"]
 		Output: in("o.sqsh"), Format: "squashfs", Compression: "gzip", BlockSize: 64 << 10, Owner: owner{1, 2}, Label: "x",
 		AutoUpgrade: in("au"), RecommendUpgrade: "/abs/ru", ActiveModules: in("am"),
 		Jobs: 4, Progress: "none", JSON: true, Select: "terminal", Mapping: in("m.yaml"), KeepGoing: true, SkipMissing: true,
+		Size: 1 << 30, Writable: true, Verity: true, Partition: "gpt", Verify: true,
 		Nix: nixOptions{Flake: in("f"), Attr: "a", Store: "daemon", Settings: []string{"a=b"}},
 	}
 	opts.Config = ""

@@ -3,15 +3,18 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"bigdisk/image"
 	"bigdisk/image/imagetest"
 )
 
@@ -80,6 +83,52 @@ func TestStoreAndCacheGiveTheSameImage(t *testing.T) {
 	imagetest.Command(t, binary(t), "build", "--lock", filepath.Join(exampleDir, "modules.json"), "--from", unpackWithNix(t), "-o", image, "--progress", "none")
 	if !bytes.Equal(readBytes(t, image), readBytes(t, buildExample(t))) {
 		t.Error("the images differ")
+	}
+}
+
+// TestDisksHoldTheSameTree mounts the ext4 filesystem of a bare image, and of a
+// GPT disk with a hash tree behind the filesystem, and wants of both what the
+// squashfs shows.
+func TestDisksHoldTheSameTree(t *testing.T) {
+	imagetest.NeedRoot(t, "mount an image")
+	imagetest.NeedTools(t, "sgdisk", "veritysetup")
+	want := imagetest.ReadTree(t, imagetest.Mount(t, buildExample(t)))
+	check := func(image string, options ...string) {
+		t.Helper()
+		got := imagetest.ReadTree(t, imagetest.Mount(t, image, append(options, "ro")...))
+		delete(got, "lost+found")
+		imagetest.CheckSame(t, got, want)
+	}
+	check(buildExampleAs(t, "bare.raw"))
+	check(buildExampleAs(t, "verity.sqsh", "--verity"))
+	disk := buildExampleAs(t, "gpt.raw", "--partition", "gpt", "--verity")
+	// The kernel's own partition scan would do; not every kernel has GPT.
+	check(disk, "offset=1048576")
+	if out := imagetest.Command(t, "sgdisk", "-v", disk); !strings.Contains(out, "No problems found") {
+		t.Errorf("sgdisk says\n%s", out)
+	}
+	checkVeritysetup(t, buildExampleAs(t, "verity.raw", "--verity"))
+}
+
+// checkVeritysetup lets cryptsetup hold an image against its hash tree.
+func checkVeritysetup(t *testing.T, name string) {
+	t.Helper()
+	m, err := image.ReadManifest(name + ".manifest.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"verify", name, name, m.Verity.RootHash.String(), "--hash-offset", fmt.Sprint(m.Verity.Offset)}
+	imagetest.Command(t, "veritysetup", args...)
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte("x"), m.Verity.Offset/2); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("veritysetup", args...).CombinedOutput(); err == nil {
+		t.Errorf("a flipped byte is accepted: %s", out)
 	}
 }
 

@@ -41,8 +41,14 @@ func openDir(t *testing.T) string {
 // buildExample builds the example's image.
 func buildExample(t *testing.T) string {
 	t.Helper()
-	image := filepath.Join(t.TempDir(), "example.sqsh")
-	imagetest.Command(t, binary(t), "build", "--config", exampleConfig, "-o", image, "--progress", "none")
+	return buildExampleAs(t, "example.sqsh")
+}
+
+// buildExampleAs builds the example's image under a name, with more flags.
+func buildExampleAs(t *testing.T, name string, flags ...string) string {
+	t.Helper()
+	image := filepath.Join(t.TempDir(), name)
+	imagetest.Command(t, binary(t), append([]string{"build", "--config", exampleConfig, "-o", image, "--progress", "none"}, flags...)...)
 	return image
 }
 
