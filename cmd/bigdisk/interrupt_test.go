@@ -62,9 +62,10 @@ func TestKilled(t *testing.T) {
 }
 
 // TestInterrupted interrupts a build that waits for a server which never
-// answers: it ends soon, says so, and leaves nothing behind.
+// answers: it ends soon, says so, and leaves nothing behind. The signal comes
+// twice, as timeout(1) and terminals send it.
 func TestInterrupted(t *testing.T) {
-	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
 		t.Run(signal.String(), func(t *testing.T) {
 			url, asked := stallingCache(t)
 			dir, scratch := t.TempDir(), t.TempDir()
@@ -80,8 +81,11 @@ func TestInterrupted(t *testing.T) {
 			case <-time.After(30 * time.Second):
 				t.Error("the server was never asked for a NAR")
 			}
-			if err := cmd.Process.Signal(signal); err != nil {
-				t.Fatal(err)
+			for range 2 {
+				if err := cmd.Process.Signal(signal); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Millisecond)
 			}
 			checkEnds(t, cmd, 10*time.Second)
 			if got := cmd.ProcessState.ExitCode(); got != exitFailure {

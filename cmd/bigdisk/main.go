@@ -7,16 +7,21 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 func main() { os.Exit(run(os.Args[1:])) }
 
+// grace is how long after a first signal another one is taken for the same:
+// timeout(1) and terminals send to a process and to its group.
+const grace = time.Second
+
 // run is the whole command: it returns the exit status. The first interrupt
-// cancels the command, which then cleans up after itself; a second one kills.
+// cancels the command, which then cleans up after itself; a later one kills.
 func run(args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() { time.AfterFunc(grace, stop) })
 
 	root := newRoot()
 	root.SetArgs(args)
