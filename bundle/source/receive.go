@@ -157,6 +157,9 @@ func (p *packed) explain(err error) error {
 	case errors.Is(err, io.ErrUnexpectedEOF) && p.body.whole() <= 0:
 		err = fmt.Errorf("%w (%w)", err, errRestart)
 	}
+	if err == io.ErrUnexpectedEOF {
+		err = fmt.Errorf("it ends too early, after %d bytes: %w", p.got, err)
+	}
 	if errors.Is(err, ErrNotFound) {
 		// The path is there, its archive is not: another source may do.
 		return fmt.Errorf("%s: the narinfo's archive is missing (%v)", clip(p.a.url), err)

@@ -89,7 +89,8 @@ func ParseKeys(list []string) (Keys, error) {
 
 // Check returns nil if at least one of the info's signatures is a good one by
 // one of the keys: what Nix asks of a path that is not content-addressed. Its
-// error says who signed the path and who is trusted, and wraps [ErrUntrusted].
+// error says who signed the path and who is trusted, and wraps [ErrUntrusted];
+// the path is the caller's to name.
 // For paths that need no signature see [PathInfo.Certified].
 func (ks Keys) Check(info *PathInfo) error {
 	fingerprint := []byte(info.Fingerprint())
@@ -98,7 +99,7 @@ func (ks Keys) Check(info *PathInfo) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s: %w: %s; trusted: %s", info.Path, ErrUntrusted, ks.explain(info.Sigs), list(ks.names()))
+	return fmt.Errorf("%w: %s; trusted: %s", ErrUntrusted, ks.explain(info.Sigs), list(ks.names()))
 }
 
 // explain says who signed, and which of the signatures should have been good.
