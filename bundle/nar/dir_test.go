@@ -266,7 +266,7 @@ func openFiles(t *testing.T) int {
 	t.Helper()
 	list, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		t.Skip("needs /proc")
+		t.Fatal(err)
 	}
 	return len(list)
 }

@@ -3,7 +3,6 @@ package source_test
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -175,9 +174,7 @@ func TestDirUnprivileged(t *testing.T) {
 		}
 		return
 	}
-	if os.Geteuid() != 0 {
-		t.Skip("becoming another user needs root")
-	}
+	needRoot(t, "become another user")
 	m := sourcetest.Sample(t)
 	root, err := os.MkdirTemp("", "store")
 	must(t, err)
@@ -197,13 +194,24 @@ func TestDirUnprivileged(t *testing.T) {
 	}
 }
 
+// needRoot makes sure that the test may do what only root may.
+func needRoot(t *testing.T, why string) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("not root, which it takes to %s", why)
+	}
+	t.Skipf("not root, which it takes to %s", why)
+}
+
 // tmpfs mounts a small file system of its own.
 func tmpfs(t *testing.T, size string) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); errors.Is(err, fs.ErrPermission) {
-		t.Skipf("mounting a tmpfs needs root: %v", err)
-	} else if err != nil {
+	needRoot(t, "mount a tmpfs")
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"bigdisk/image"
+	"bigdisk/image/imagetest"
 	"bigdisk/image/internal/treegen"
 )
 
@@ -113,9 +114,7 @@ func mount(t testing.TB, path, options string) string {
 
 func needRoot(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("only root can mount")
-	}
+	imagetest.NeedRoot(t, "mount an image")
 }
 
 func tryMount(t testing.TB, path, options string) (string, error) {

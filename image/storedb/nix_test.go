@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"bigdisk/bundle/store"
+	"bigdisk/image/imagetest"
 )
 
 // missing skips a test for want of something, but not in CI, where all must be
@@ -323,9 +324,7 @@ func TestNewNixReadOnly(t *testing.T) {
 	if chroot == "" {
 		missing(t, "%s does not name a directory with a system that has Nix 2.26 or later", variable)
 	}
-	if os.Getuid() != 0 {
-		t.Skip("mounting read-only and chroot need root")
-	}
+	imagetest.NeedRoot(t, "mount read-only and chroot")
 	infos := acyclic(randomInfos(rand.New(rand.NewPCG(9, 9)), 300, 8))
 	for i, info := range infos {
 		if i%5 == 0 {

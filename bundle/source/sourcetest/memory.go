@@ -31,11 +31,16 @@ type File struct {
 	Target     string
 }
 
-// Dir, Reg, Exe and Link make a directory, a regular file, one that can be
-// executed, and a symlink.
-func Dir(path string) File          { return File{Path: path, Kind: store.Directory} }
-func Reg(path, data string) File    { return File{Path: path, Kind: store.Regular, Data: []byte(data)} }
+// Dir makes a directory.
+func Dir(path string) File { return File{Path: path, Kind: store.Directory} }
+
+// Reg makes a regular file.
+func Reg(path, data string) File { return File{Path: path, Kind: store.Regular, Data: []byte(data)} }
+
+// Link makes a symlink.
 func Link(path, target string) File { return File{Path: path, Kind: store.Symlink, Target: target} }
+
+// Exe makes a file that can be executed.
 func Exe(path, data string) File {
 	return File{Path: path, Kind: store.Regular, Data: []byte(data), Executable: true}
 }
