@@ -106,7 +106,7 @@ func (r *run) buildCommit(ctx context.Context, commit lock.Commit, paths []store
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		again := r.listen(log) || lostDerivation(log) || nixcmd.Crashed(buildErr)
+		again := (r.listen(log) || lostDerivation(log) || nixcmd.Crashed(buildErr)) && !builderFailed(log)
 		if paths, err = r.settle(ctx, r.unsettled(paths)); err != nil || len(paths) == 0 {
 			return err
 		}
@@ -118,6 +118,17 @@ func (r *run) buildCommit(ctx context.Context, commit lock.Commit, paths []store
 			return err
 		}
 	}
+}
+
+// builderFailed reports that a builder said no: it will again, whatever a
+// substituter that could not be reached would have given.
+func builderFailed(log *nixcmd.Log) bool {
+	for _, e := range log.Errors() {
+		if strings.Contains(e, "' failed with exit code") {
+			return true
+		}
+	}
+	return false
 }
 
 // lostDerivation reports that garbage collection took a derivation between
