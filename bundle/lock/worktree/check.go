@@ -35,10 +35,16 @@ type Report struct {
 // Check checks the form of a lock file, that the commits of its entries are in
 // the history of what is checked out, that their dates are the commits', that
 // no two versions of a module have the same number, and that nothing of
-// upstream's file is gone or changed. What the file breaks is in the report; an
-// error means that it could not be checked.
+// upstream's file is gone or changed. What the file breaks is in the report, of
+// malformed entries the first one alone; an error means that it could not be
+// checked.
 func Check(ctx context.Context, opts CheckOptions) (*Report, error) {
 	_, file, err := readExisting(opts.Lock)
+	if bad := (*lock.Error)(nil); errors.As(err, &bad) && bad.Key != "" {
+		// What comes after a malformed entry is not known.
+		text := bad.Err.Error() + "; nothing after it was checked"
+		return &Report{Problems: []lock.Problem{{Line: bad.Line, Key: bad.Key, Text: text}}}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
