@@ -94,6 +94,7 @@ func isHole(r io.ReaderAt, at, n int64) bool {
 
 type zeroReader struct{}
 
+// ReadAt gives zeros.
 func (zeroReader) ReadAt(p []byte, _ int64) (int, error) {
 	clear(p)
 	return len(p), nil

@@ -138,6 +138,7 @@ type limited struct {
 	left int64
 }
 
+// Write keeps what fits and drops the rest.
 func (l *limited) Write(p []byte) (int, error) {
 	if l.left -= int64(len(p)); l.left < 0 {
 		return 0, errors.New("too much output")

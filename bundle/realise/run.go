@@ -88,6 +88,7 @@ var errStop = stop{}
 
 type stop struct{}
 
+// Error says why it stops.
 func (stop) Error() string { return "a path could not be had" }
 
 // count tells of n more paths that are settled; r.mu is held.

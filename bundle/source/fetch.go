@@ -49,8 +49,10 @@ type transientError struct {
 	unreachable bool
 }
 
+// Error is that of the failed attempt.
 func (e *transientError) Error() string { return e.err.Error() }
 
+// Unwrap returns why the attempt failed.
 func (e *transientError) Unwrap() error { return e.err }
 
 // errRestart is wrapped when an object must be received from its start again.
@@ -62,4 +64,5 @@ var errChanged = fmt.Errorf("replaced while it was received: %w", errRestart)
 // errStalled is the reason when a server sends nothing any more.
 type errStalled struct{ after time.Duration }
 
+// Error says how long nothing came.
 func (e errStalled) Error() string { return fmt.Sprintf("nothing received for %s", e.after) }

@@ -168,7 +168,10 @@ type hintedError struct {
 	hint string
 }
 
+// Error is the error without its hint.
 func (e hintedError) Error() string { return e.err.Error() }
+
+// Unwrap returns the error without its hint.
 func (e hintedError) Unwrap() error { return e.err }
 
 // errBroken ends a check that has found something.

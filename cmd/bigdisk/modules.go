@@ -119,6 +119,7 @@ type activeOptions struct {
 	Progress    string
 }
 
+// AddFlags binds the options to flags, and gives them their defaults.
 func (o *activeOptions) AddFlags(f *pflag.FlagSet) {
 	f.SortFlags = false
 	f.StringVar(&o.Lock, "lock", defaultLock, "the lock `FILE`")

@@ -32,7 +32,10 @@ type usageError struct {
 	hint string
 }
 
+// Error is the mistake without its hint.
 func (e usageError) Error() string { return e.err.Error() }
+
+// Unwrap returns the mistake without its hint.
 func (e usageError) Unwrap() error { return e.err }
 
 // report prints err, if any, with its hint, and returns the exit status that
@@ -96,10 +99,12 @@ type lineHandler struct {
 	group string
 }
 
+// Enabled implements [slog.Handler].
 func (h *lineHandler) Enabled(_ context.Context, level slog.Level) bool {
 	return level >= slog.LevelInfo
 }
 
+// Handle implements [slog.Handler].
 func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder
 	b.WriteString("bigdisk: ")
@@ -117,6 +122,7 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
+// WithAttrs implements [slog.Handler].
 func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	next := *h
 	for _, a := range attrs {
@@ -125,6 +131,7 @@ func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &next
 }
 
+// WithGroup implements [slog.Handler].
 func (h *lineHandler) WithGroup(name string) slog.Handler {
 	next := *h
 	next.group += name + "."
