@@ -52,6 +52,9 @@ type Layout struct {
 	Files, Dirs, Symlinks, DataBytes, UniqueBytes int64
 	// Units has an entry for each Begin with a name, in order.
 	Units []Unit
+	// Metadata are the byte ranges that hold everything but files' data, as far
+	// as they are written at all.
+	Metadata []Extent
 }
 
 // Unit is where one unit's own data lies.
@@ -62,6 +65,11 @@ type Unit struct {
 	Extents []Extent
 	// Files counts the unit's regular files, Bytes sums their sizes.
 	Files, Bytes int64
+	// Sums has a sum for each of the files that is not empty.
+	Sums FileSums
+	// Data is the sum of what Extents hold; nil in formats where Sums say what
+	// lies there.
+	Data *DataSum
 }
 
 // Extent is a range of bytes in an image.

@@ -51,6 +51,16 @@ type ManifestImage struct {
 	Chunk  int64     `json:"chunk,omitempty"` // bytes
 	Label  string    `json:"label"`
 	Part   *Extent   `json:"partition,omitempty"` // where the filesystem lies in a partitioned disk
+	// Metadata is what is not files' data: what a build on top of this image
+	// reads before it takes the data.
+	Metadata *ManifestMetadata `json:"metadata,omitempty"`
+}
+
+// ManifestMetadata tells where the filesystem's own structures lie, and the
+// SHA-256 of these ranges, one after the other.
+type ManifestMetadata struct {
+	Extents []Extent  `json:"extents"`
+	SHA256  HexSHA256 `json:"sha256"`
 }
 
 // ManifestOptions are the choices that the image's bytes depend on.
@@ -60,6 +70,9 @@ type ManifestOptions struct {
 	Owner       string `json:"owner"`                 // "UID:GID"
 	Partition   string `json:"partition,omitempty"`   // "gpt"
 	Writable    bool   `json:"writable,omitempty"`
+	// Layout is the version of the writer's way to lay data out. Images of one
+	// version and the same options hold the same store path in the same bytes.
+	Layout int `json:"layout"`
 }
 
 // ManifestLock is a lock file.
@@ -112,6 +125,11 @@ type ManifestPath struct {
 	NarSize int64      `json:"narSize"`
 	Files   int64      `json:"files"`
 	Data    []Extent   `json:"data,omitempty"`
+	// DataSum is the BLAKE3 of what Data holds, in squashfs images.
+	DataSum *DataSum `json:"blake3,omitempty"`
+	// Sums are those of the path's regular files that are not empty, in NAR
+	// order.
+	Sums FileSums `json:"sums,omitempty"`
 }
 
 // HexSHA256 is a SHA-256 digest that is written as 64 hexadecimal digits.

@@ -81,6 +81,9 @@ func (b *builder) build(ctx context.Context) (*BuildResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	if done.metadata, err = hashMetadata(d, layout.Metadata); err != nil {
+		return nil, fmt.Errorf("read %s again: %w", b.opts.Output, err)
+	}
 	manifest, err := b.manifest(plan, layout, done, sum)
 	if err != nil {
 		return nil, err
@@ -153,11 +156,11 @@ func (b *builder) settle(ctx context.Context, f *os.File, size int64) (sum image
 func (b *builder) manifest(plan *plan, layout *image.Layout, done *finished, sum image.HexSHA256) (*image.Manifest, error) {
 	m := &image.Manifest{
 		Version: image.ManifestVersion,
-		Image:   image.ManifestImage{Format: b.opts.Format, Size: done.size, SHA256: sum, Chunk: b.format.hashChunk(), Label: plan.label, Part: done.part},
+		Image:   image.ManifestImage{Format: b.opts.Format, Size: done.size, SHA256: sum, Chunk: b.format.hashChunk(), Label: plan.label, Part: done.part, Metadata: done.metadata},
 		Options: image.ManifestOptions{
 			Compression: b.format.compression(), BlockSize: b.format.blockSize(),
 			Owner:     fmt.Sprintf("%d:%d", b.opts.UID, b.opts.GID),
-			Partition: b.opts.Partition, Writable: b.opts.Writable,
+			Partition: b.opts.Partition, Writable: b.opts.Writable, Layout: b.format.layoutVersion(),
 		},
 		Verity: done.verity,
 		Roots:  plan.extra,
@@ -184,6 +187,7 @@ func (b *builder) manifest(plan *plan, layout *image.Layout, done *finished, sum
 			return strings.Compare(string(p.Path), string(path))
 		})
 		m.Paths[at].Files, m.Paths[at].Data = unit.Files, unit.Extents
+		m.Paths[at].DataSum, m.Paths[at].Sums = unit.Data, unit.Sums
 		for j := range m.Paths[at].Data {
 			if done.part != nil {
 				m.Paths[at].Data[j].Offset += done.part.Offset

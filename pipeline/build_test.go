@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
+	"bigdisk/bundle/environment"
 	"bigdisk/bundle/source"
 	"bigdisk/bundle/store"
 	"bigdisk/image"
@@ -33,7 +35,7 @@ func aBuild(t testing.TB) *fakeBuild {
 	libc := s.add(t, "libc", randomTree(r, 5000))
 	libA := s.add(t, "liba", randomTree(r, 3*batchSize), libc)
 	libB := s.add(t, "libb", randomTree(r, 100), libc, libA)
-	go1 := s.add(t, "module-go-1", file(`{"name":"Go","description":"old"}`), libA)
+	go1 := s.add(t, "module-go-1", file(`{"name":"Go","description":"old","env":{"PATH":"/go/bin"}}`), libA)
 	go2 := s.add(t, "module-go-2", file(`{"name":"Go","description":"new"}`), libB)
 	bun1 := s.add(t, "module-bun-1", file(`{"name":"Bun","description":"a runtime"}`), libc)
 	f := newFakeBuild(t, s)
@@ -117,8 +119,9 @@ func TestBuildLayout(t *testing.T) {
 		"nix", "nix/store", "nix/store/.links", "nix/var", "nix/var/nix", "nix/var/nix/db", "nix/var/nix/db/schema",
 		"nix/var/nix/db/db.sqlite", "nix/var/nix/gcroots", "nix/var/nix/gcroots/per-user", "nix/var/nix/profiles",
 		"nix/var/nix/profiles/per-user", "nix/var/nix/temproots", "etc", "etc/nixmodules",
-		"etc/nixmodules/active-modules.json", "etc/nixmodules/auto-upgrade.json", "etc/nixmodules/modules.json",
-		"etc/nixmodules/recommend-upgrade.json",
+		"etc/nixmodules/active-modules.json", "etc/nixmodules/auto-upgrade.json", "etc/nixmodules/env",
+		"etc/nixmodules/env/bun:v1-20240301-bbbbbbb.json", "etc/nixmodules/env/go:v1-20240101-aaaaaaa.json",
+		"etc/nixmodules/env/go:v2-20240201-ccccccc.json", "etc/nixmodules/modules.json", "etc/nixmodules/recommend-upgrade.json",
 	}
 	var got []string
 	for _, name := range f.created("") {
@@ -384,6 +387,38 @@ func TestBuildEtc(t *testing.T) {
 	f.mustRun(t)
 	if got := string(f.recorder.kept["etc/nixmodules/active-modules.json"]); got != "{ }\n" {
 		t.Errorf("the given active-modules.json is in the image as %q", got)
+	}
+}
+
+// TestBuildEnvironments has a module with an environment, one that is no JSON
+// and one that is a directory.
+func TestBuildEnvironments(t *testing.T) {
+	f := aBuild(t)
+	f.store.paths[f.named("module-go-2")].files = file("#!/bin/sh\n")
+	f.store.paths[f.named("module-bun-1")].files = randomTree(rand.New(rand.NewPCG(1, 2)), 100)
+	f.mustRun(t)
+	for key, want := range map[string]struct {
+		path store.Path
+		env  environment.Env
+		says string
+	}{
+		"go:v1-20240101-aaaaaaa":  {f.named("module-go-1"), environment.Env{"PATH": "/go/bin"}, ""},
+		"go:v2-20240201-ccccccc":  {f.named("module-go-2"), nil, "not a JSON object"},
+		"bun:v1-20240301-bbbbbbb": {f.named("module-bun-1"), nil, "not a small file"},
+	} {
+		got, err := environment.Decode(f.recorder.kept["etc/nixmodules/"+environment.Name(key)])
+		if err != nil {
+			t.Errorf("%s: %v", key, err)
+			continue
+		}
+		if got.Path != want.path || !reflect.DeepEqual(got.Env, want.env) || !strings.Contains(got.Problem, want.says) {
+			t.Errorf("%s has %+v, want %v", key, got, want)
+		}
+	}
+	f.opts.Modules = []string{"go:v1-20240101-aaaaaaa"}
+	f.mustRun(t)
+	if _, ok := f.recorder.kept["etc/nixmodules/"+environment.Name("go:v2-20240201-ccccccc")]; ok {
+		t.Error("there is an environment of a module that is not on the disk")
 	}
 }
 

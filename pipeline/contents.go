@@ -160,25 +160,33 @@ func addDatabase(ctx context.Context, w image.Writer, database <-chan *os.File) 
 // addEtc adds the files about modules.
 func (b *builder) addEtc(plan *plan, w image.Writer, found *findings) error {
 	files, err := bundle.Etc(bundle.EtcInput{
-		Entries: plan.entries, Modules: found.modules,
+		Entries: plan.entries, Modules: found.modules, Environments: found.environments,
 		AutoUpgrade: b.given.auto, RecommendUpgrade: b.given.recommend, ActiveModules: b.given.active,
 	})
 	if err != nil {
 		return err
 	}
-	for i, c := range bundle.EtcDir {
-		if c == '/' {
-			if err := w.Create(&store.Entry{Path: bundle.EtcDir[:i], Kind: store.Directory}); err != nil {
-				return err
-			}
-		}
-	}
-	if err := w.Create(&store.Entry{Path: bundle.EtcDir, Kind: store.Directory}); err != nil {
-		return err
-	}
+	made := make(map[string]bool)
 	for _, f := range files {
 		e := store.Entry{Path: bundle.EtcDir + "/" + f.Name, Kind: store.Regular, Size: int64(len(f.Data))}
+		if err := addParents(w, e.Path, made); err != nil {
+			return err
+		}
 		if err := addFile(w, &storedb.File{Entry: e, Data: f.Data}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addParents adds the directories that path is in, unless made has them.
+func addParents(w image.Writer, path string, made map[string]bool) error {
+	for i, c := range path {
+		if c != '/' || made[path[:i]] {
+			continue
+		}
+		made[path[:i]] = true
+		if err := w.Create(&store.Entry{Path: path[:i], Kind: store.Directory}); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"os"
@@ -47,7 +48,26 @@ type finished struct {
 	size   int64 // of the file
 	verity *image.ManifestVerity
 	part   *image.Extent
+	// metadata is where the filesystem's own structures lie in the file.
+	metadata *image.ManifestMetadata
 }
+
+// hashMetadata hashes parts of the filesystem.
+func hashMetadata(d *disk, extents []image.Extent) (*image.ManifestMetadata, error) {
+	h := sha256.New()
+	m := &image.ManifestMetadata{}
+	for _, x := range extents {
+		if _, err := io.Copy(h, io.NewSectionReader(d, x.Offset, x.Length)); err != nil {
+			return nil, err
+		}
+		m.Extents = append(m.Extents, image.Extent{Offset: d.base + x.Offset, Length: x.Length})
+	}
+	h.Sum(m.SHA256[:0])
+	return m, nil
+}
+
+// InFile lets data be copied into the file by the kernel.
+func (d *disk) InFile() (*os.File, int64) { return d.file, d.base }
 
 // enclose puts a hash tree behind the filesystem of length bytes, and a
 // partition table around both, as far as they were asked for.

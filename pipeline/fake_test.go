@@ -138,6 +138,8 @@ func (r *recorder) blockSize() int { return 4096 }
 
 func (r *recorder) hashChunk() int64 { return 0 }
 
+func (r *recorder) layoutVersion() int { return 1 }
+
 func (r *recorder) call(what string) error {
 	if r.step != nil {
 		r.step("write")

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"bigdisk/bundle"
+	"bigdisk/bundle/environment"
 	"bigdisk/bundle/lock"
 	"bigdisk/bundle/modules"
 	"bigdisk/bundle/store"
@@ -18,17 +19,27 @@ import (
 // maxDerivation is the largest derivation whose outputs are recorded, in bytes.
 const maxDerivation = 64 << 20
 
+// maxEnvironments bounds the environments of all modules of a disk, in bytes.
+const maxEnvironments = 256 << 20
+
 // findings are what is learnt from contents as they pass: what modules say
 // about themselves, and the outputs of derivations.
 type findings struct {
 	modules map[store.Path]bundle.ModuleInfo
-	drvs    []storedb.Output
+	// environments has the modules' files for /etc/nixmodules/env.
+	environments map[store.Path][]byte
+	envBytes     int64 // in environments
+	drvs         []storedb.Output
 	// complete is closed when all contents have passed: drvs may be read then.
 	complete chan struct{}
 }
 
 func newFindings() *findings {
-	return &findings{modules: make(map[store.Path]bundle.ModuleInfo), complete: make(chan struct{})}
+	return &findings{
+		modules:      make(map[store.Path]bundle.ModuleInfo),
+		environments: make(map[store.Path][]byte),
+		complete:     make(chan struct{}),
+	}
 }
 
 // watch returns the contents themselves or, where there is something to learn
@@ -46,18 +57,38 @@ func (f *findings) watch(plan *plan, path store.Path, c store.Contents) store.Co
 // keep learns from contents that have passed.
 func (f *findings) keep(plan *plan, path store.Path, c store.Contents) error {
 	w, ok := c.(*watchedFile)
-	if !ok || !w.whole {
+	if !ok {
 		return nil
 	}
 	if plan.modules[path] {
-		f.modules[path] = bundle.ParseModuleInfo(w.data.Bytes())
+		if err := f.keepModule(path, w); err != nil {
+			return err
+		}
 	}
-	if path.IsDerivation() {
+	if path.IsDerivation() && w.whole {
 		outputs, err := storedb.ReadOutputs(path, &w.data)
 		if err != nil {
 			return err
 		}
 		f.drvs = append(f.drvs, outputs...)
+	}
+	return nil
+}
+
+// keepModule learns from a module.
+func (f *findings) keepModule(path store.Path, w *watchedFile) error {
+	env := environment.NoFile(path)
+	if w.whole {
+		f.modules[path] = bundle.ParseModuleInfo(w.data.Bytes())
+		env = environment.New(path, w.data.Bytes())
+	}
+	text, err := env.Encode()
+	if err != nil {
+		return err
+	}
+	f.environments[path] = text
+	if f.envBytes += int64(len(text)); f.envBytes > maxEnvironments {
+		return fmt.Errorf("the environments of all modules take over %d bytes", maxEnvironments)
 	}
 	return nil
 }

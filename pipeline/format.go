@@ -19,6 +19,8 @@ type format interface {
 	// hashChunk is the size of the chunks that the image is hashed by; 0 is for
 	// the whole.
 	hashChunk() int64
+	// layoutVersion is that of the writer.
+	layoutVersion() int
 }
 
 // newFormat checks the options that are for the format alone.
@@ -61,6 +63,8 @@ func (s squashfsFormat) blockSize() int { return s.opts.BlockSize }
 
 func (s squashfsFormat) hashChunk() int64 { return 0 }
 
+func (s squashfsFormat) layoutVersion() int { return squashfs.LayoutVersion }
+
 // ext4BlockSize is the only one that ext4 images have, in bytes.
 const ext4BlockSize = 4096
 
@@ -77,3 +81,5 @@ func (e ext4Format) compression() string { return "" }
 func (e ext4Format) blockSize() int { return ext4BlockSize }
 
 func (e ext4Format) hashChunk() int64 { return image.ChunkSize }
+
+func (e ext4Format) layoutVersion() int { return ext4.LayoutVersion }

@@ -76,7 +76,8 @@ func (b *builder) checkMissing(p *plan) error {
 			b.opts.Logger.Warn("left out module " + m.ID + ": " + string(m.Path) + ": " + m.Reason)
 		}
 	}
-	return p.findModules()
+	p.findModules()
+	return nil
 }
 
 // findClosure finds all that the roots refer to. Where the build is to go on,

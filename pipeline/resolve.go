@@ -35,7 +35,7 @@ type plan struct {
 	// roots are entries and extra in the order of releases, no path twice.
 	roots []root
 	label string
-	// modules are the paths that may be asked what they are.
+	// modules are the paths that are asked what they are.
 	modules map[store.Path]bool
 	// missing are the entries that were left out, and failed says of each root
 	// that could not be had why; lostExtra is that one of extra was among them.
@@ -234,17 +234,16 @@ func (p *plan) chooseRoots(o BuildOptions, given *givenFiles) error {
 		return fmt.Errorf("%s: it has no entries, so there is nothing to build", o.Lock)
 	}
 	p.label = cmp.Or(o.Label, p.defaultLabel())
-	return p.findModules()
+	p.findModules()
+	return nil
 }
 
-// findModules finds the newest version of each module.
-func (p *plan) findModules() error {
-	p.modules = make(map[store.Path]bool)
-	newest, err := (&lock.File{Entries: p.entries}).Select(lock.Selection{Latest: 1})
-	for _, e := range newest {
+// findModules finds the paths of all entries.
+func (p *plan) findModules() {
+	p.modules = make(map[store.Path]bool, len(p.entries))
+	for _, e := range p.entries {
 		p.modules[e.Path] = true
 	}
-	return err
 }
 
 func (p *plan) selectEntries(o BuildOptions) error {

@@ -6,14 +6,16 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash"
+	"slices"
 
 	"bigdisk/bundle/store"
 	"bigdisk/image"
+	"bigdisk/image/internal/filesum"
 )
 
 // builder turns operations into inodes, directory entries and placed data, as
 // they come. It holds, for each file: 24 bytes of inode, 12 for each extent,
-// its name and 11 bytes more for the entry, and 28 for its digest.
+// its name and 11 bytes more for the entry, and 32 for its key, 20 more in its unit.
 type builder struct {
 	opts   Options
 	cursor int64 // the next free block
@@ -28,8 +30,9 @@ type builder struct {
 	stack   []int // open directories, as indices into dirs
 
 	file    openFile
-	content *contentHash
-	sum     hash.Hash // of everything that came
+	content *filesum.Hash
+	sums    image.FileSums // of the unit that is open
+	sum     hash.Hash      // of everything that came
 	scratch []byte
 
 	layout    image.Layout
@@ -47,11 +50,7 @@ type openFile struct {
 }
 
 func newBuilder(opts Options) (*builder, error) {
-	content, err := newContentHash()
-	if err != nil {
-		return nil, err
-	}
-	b := &builder{opts: opts, cursor: opts.dataStart, content: content, sum: sha256.New()}
+	b := &builder{opts: opts, cursor: opts.dataStart, content: filesum.New(), sum: sha256.New()}
 	b.root.mode = modeDir
 	b.addInode(inode{mode: modeLostFound})
 	b.addDir(rootIno, rootIno)
@@ -95,6 +94,7 @@ func (b *builder) run(in *batch) error {
 			pos += int(o.n)
 		case opZeros:
 			b.file.next += o.n
+			b.content.Zeros(o.n)
 			err = b.endFile()
 		case opLeave, opUnsort:
 			err = b.leave(o)
@@ -108,6 +108,10 @@ func (b *builder) run(in *batch) error {
 
 // unit ends the unit before and starts one.
 func (b *builder) unit(name string) {
+	if b.inUnit {
+		b.layout.Units[len(b.layout.Units)-1].Sums = slices.Clone(b.sums)
+	}
+	b.sums = b.sums[:0]
 	if b.inUnit && b.cursor > b.unitStart {
 		last := &b.layout.Units[len(b.layout.Units)-1]
 		last.Extents = []image.Extent{{
@@ -192,7 +196,6 @@ func (b *builder) createFile(o *op) {
 		unit.Files++
 		unit.Bytes += o.n
 	}
-	b.content.reset()
 	b.file = openFile{op: *o, blocks: ceilDiv(o.n, blockSize), start: b.cursor, extent: b.extents.n}
 }
 
@@ -204,6 +207,7 @@ func (b *builder) data(p []byte) error {
 			n += blockSize
 		}
 		b.file.next += int64(n / blockSize)
+		b.content.Zeros(int64(n / blockSize))
 		p = p[n:]
 		n = 0
 		for n < len(p) && !bytes.Equal(p[n:n+blockSize], zeroBlock[:]) {
@@ -220,7 +224,7 @@ func (b *builder) place(p []byte) {
 	if len(p) == 0 {
 		return
 	}
-	b.content.write(p)
+	b.content.Blocks(p[:min(int64(len(p)), b.file.op.n-b.file.next*blockSize)])
 	b.keep(p)
 	blocks := int64(len(p) / blockSize)
 	b.addExtents(b.file.extent, b.file.next, b.cursor, blocks)
@@ -252,8 +256,12 @@ func (b *builder) endFile() error {
 	if f.next < f.blocks {
 		return nil
 	}
-	digest, crc := b.content.end(&b.extents, f.extent, f.op.n, f.op.exec)
-	ino := b.digests.find(&digest)
+	sum := b.content.End(f.op.n)
+	if f.op.n > 0 {
+		b.sums = append(b.sums, sum)
+	}
+	key := newContentKey(sum, f.op.exec)
+	ino := b.digests.find(&key)
 	isNew := *ino == 0
 	if isNew {
 		b.layout.UniqueBytes += f.op.n
@@ -265,7 +273,7 @@ func (b *builder) endFile() error {
 		b.extents.truncate(f.extent)
 		b.inode(*ino).links++
 	}
-	b.note(&f.op, binary.LittleEndian.AppendUint32(nil, crc))
+	b.note(&f.op, key[:])
 	b.enter(*ino, fileTypeReg, f.op.name)
 	if b.opts.Size != 0 && b.cursor*blockSize > b.opts.Size {
 		return fmt.Errorf("%q and what came before it do not fit into the image's size of %d bytes", f.op.name, b.opts.Size)

@@ -3,7 +3,7 @@ package ext4
 import "encoding/binary"
 
 // digestTable finds the inode that already holds a file, by the digest of
-// what makes the file what it is. It takes about 28 bytes a file: a digest,
+// what makes the file what it is. It takes about 32 bytes a file: a digest,
 // an inode number and a slot in a table with open addressing.
 type digestTable struct {
 	digests list[digest]
@@ -11,13 +11,13 @@ type digestTable struct {
 }
 
 type digest struct {
-	sum contentDigest
+	sum contentKey
 	ino uint32
 }
 
 // find returns the inode number kept for sum, to be read or replaced. It adds
 // one, 0, if there is none.
-func (t *digestTable) find(sum *contentDigest) *uint32 {
+func (t *digestTable) find(sum *contentKey) *uint32 {
 	if 4*t.digests.n >= 3*len(t.slots) {
 		t.grow()
 	}
@@ -29,7 +29,7 @@ func (t *digestTable) find(sum *contentDigest) *uint32 {
 }
 
 // slot returns where sum is, or where it should go.
-func (t *digestTable) slot(sum *contentDigest) int {
+func (t *digestTable) slot(sum *contentKey) int {
 	mask := len(t.slots) - 1
 	slot := int(binary.LittleEndian.Uint32(sum[:])) & mask
 	for t.slots[slot] != 0 && t.digests.at(int(t.slots[slot]-1)).sum != *sum {

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+
+	"bigdisk/image"
 )
 
 // finisher writes all that follows the data.
@@ -43,6 +45,10 @@ func (w *Writer) finish() error {
 		}
 	}
 	b.layout.Size = f.geo.blocks * blockSize
+	b.layout.Metadata = []image.Extent{
+		{Offset: 0, Length: f.geo.frontEnd * blockSize},
+		{Offset: b.cursor * blockSize, Length: (f.geo.end - b.cursor) * blockSize},
+	}
 	w.layout = &b.layout
 	return nil
 }

@@ -5,6 +5,10 @@ import (
 	"strings"
 )
 
+// LayoutVersion changes when the same entries and options come to lie in an
+// image in other bytes than before.
+const LayoutVersion = 1
+
 // Options are what an image's bytes depend on beside its entries.
 type Options struct {
 	// UID and GID own everything.

@@ -25,7 +25,8 @@ type backEnd struct {
 
 	unit      bool // one has begun
 	unitStart int64
-	extents   [][]image.Extent
+	units     []unitData
+	dataEnd   int64
 	root      ref
 	size      int64
 }
@@ -76,23 +77,40 @@ func (b *backEnd) run(steps <-chan step) error {
 type unitStart string
 
 func (u unitStart) commit(b *backEnd) error {
-	b.endUnit()
+	if err := b.endUnit(); err != nil {
+		return err
+	}
 	if u != "" {
 		b.unit, b.unitStart = true, b.out.pos
+		b.out.startSum()
 	}
 	return nil
 }
 
-func (b *backEnd) endUnit() {
+func (b *backEnd) endUnit() error {
 	if !b.unit {
-		return
+		return nil
 	}
 	b.unit = false
-	var extents []image.Extent
+	sum, err := b.out.endSum()
+	var u unitData
 	if n := b.out.pos - b.unitStart; n > 0 {
-		extents = []image.Extent{{Offset: b.unitStart, Length: n}}
+		u.extents = []image.Extent{{Offset: b.unitStart, Length: n}}
+		u.data = sum
 	}
-	b.extents = append(b.extents, extents)
+	b.units = append(b.units, u)
+	return err
+}
+
+// unitData is what lies in the image for one unit.
+type unitData struct {
+	extents []image.Extent
+	data    *image.DataSum
+}
+
+// metadata is where all but data lies.
+func (b *backEnd) metadata() []image.Extent {
+	return []image.Extent{{Offset: 0, Length: superSize}, {Offset: b.dataEnd, Length: b.size - b.dataEnd}}
 }
 
 // rewind undoes the blocks of a long file that turned out to be known.
@@ -107,7 +125,10 @@ func (r rewind) commit(b *backEnd) error {
 
 // finish writes the tables behind the data, and then the superblock.
 func (b *backEnd) finish(inodes uint32) error {
-	b.endUnit()
+	if err := b.endUnit(); err != nil {
+		return fmt.Errorf("squashfs: %w", err)
+	}
+	b.dataEnd = b.out.pos
 	super := superblock{
 		Inodes: inodes, MkfsTime: mtime,
 		BlockSize: uint32(b.opts.BlockSize), BlockLog: uint16(bits.TrailingZeros(uint(b.opts.BlockSize))),

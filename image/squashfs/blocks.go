@@ -13,10 +13,7 @@ package squashfs
 // them is done with it. A full queue, or no free buffer, makes the front end
 // wait.
 
-import (
-	"context"
-	"fmt"
-)
+import "context"
 
 // step is something the back end does in its turn.
 type step interface {
@@ -34,6 +31,8 @@ type block struct {
 	// fragment block index.
 	file  *location
 	index int
+	// undone is set if all of the file's blocks may be taken back.
+	undone bool
 }
 
 // commit writes the block and notes where it went.
@@ -49,6 +48,12 @@ func (k *block) commit(b *backEnd) error {
 	data, size := k.out, uint32(len(k.out))
 	if data == nil {
 		data, size = k.data, uint32(len(k.data))|blockStored
+	}
+	if k.undone && !k.file.blocks.written {
+		if err := b.out.endCopy(); err != nil {
+			return err
+		}
+		b.out.mark()
 	}
 	start := b.out.pos
 	if err := b.out.write(data); err != nil {
@@ -143,65 +148,4 @@ func (w *Writer) queueBlock(k *block) error {
 	case <-w.ctx.Done():
 		return context.Cause(w.ctx)
 	}
-}
-
-// output is the image file as a sequence of writes. Small ones are gathered.
-type output struct {
-	f   File
-	pos int64 // where the next byte goes
-	buf []byte
-}
-
-// gather is how many bytes an output collects before it writes them.
-const gather = 1 << 20
-
-func (o *output) write(p []byte) error {
-	direct := len(p) >= gather/2
-	if direct || len(o.buf)+len(p) > gather {
-		if err := o.flush(); err != nil {
-			return err
-		}
-	}
-	o.pos += int64(len(p))
-	if direct {
-		return o.writeAt(p, o.pos-int64(len(p)))
-	}
-	if o.buf == nil {
-		o.buf = make([]byte, 0, gather)
-	}
-	o.buf = append(o.buf, p...)
-	return nil
-}
-
-// Write is write for an io.Writer's users.
-func (o *output) Write(p []byte) (int, error) {
-	if err := o.write(p); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
-
-func (o *output) flush() error {
-	p := o.buf
-	o.buf = o.buf[:0]
-	return o.writeAt(p, o.pos-int64(len(p)))
-}
-
-// rewind makes what comes next overwrite what lies at pos and after it.
-func (o *output) rewind(pos int64) error {
-	if err := o.flush(); err != nil {
-		return err
-	}
-	o.pos = pos
-	return nil
-}
-
-func (o *output) writeAt(p []byte, at int64) error {
-	if len(p) == 0 {
-		return nil
-	}
-	if _, err := o.f.WriteAt(p, at); err != nil {
-		return fmt.Errorf("image at byte %d: %w", at, err)
-	}
-	return nil
 }

@@ -17,13 +17,19 @@ type fragments struct {
 	count uint32 // of blocks queued
 	block []byte // the one that is filling; nil if there is none
 	next  []byte // one begun because a tail does not fit into block
+	// followed is there instead of block while nothing but kept files' ends
+	// came.
+	followed *followed
 }
 
 // reserve returns where a tail of size bytes is to be written. It is free again
 // unless keep follows.
 func (w *Writer) reserve(size int) ([]byte, error) {
 	fr := &w.fragments
-	if fr.block != nil && len(fr.block)+size <= w.opts.BlockSize {
+	if fr.used() > 0 && fr.used()+size <= w.opts.BlockSize {
+		if err := w.unfollow(); err != nil {
+			return nil, err
+		}
 		return fr.block[len(fr.block):], nil
 	}
 	if fr.next == nil {
@@ -39,7 +45,7 @@ func (w *Writer) reserve(size int) ([]byte, error) {
 // keep gives the tail, written to what reserve returned last, its place.
 func (w *Writer) keep(tail []byte, loc *location) error {
 	fr := &w.fragments
-	if fr.block == nil || len(fr.block)+len(tail) > w.opts.BlockSize {
+	if fr.used() == 0 || fr.used()+len(tail) > w.opts.BlockSize {
 		if err := w.flushFragment(); err != nil {
 			return err
 		}
@@ -53,8 +59,13 @@ func (w *Writer) keep(tail []byte, loc *location) error {
 // flushFragment queues the fragment block that is filling, if there is one.
 func (w *Writer) flushFragment() error {
 	fr := &w.fragments
-	if fr.block == nil {
-		return nil
+	if f := fr.followed; f != nil && f.size == int(f.at.Length) {
+		fr.followed = nil
+		fr.count++
+		return w.queue(keptFragment{f})
+	}
+	if err := w.unfollow(); err != nil || fr.block == nil {
+		return err
 	}
 	b := fr.block
 	fr.block = nil

@@ -10,6 +10,10 @@ import (
 // DefaultBlockSize is what an image gets that nobody chose for, in bytes.
 const DefaultBlockSize = 256 << 10
 
+// LayoutVersion changes when the same entries and options come to lie in an
+// image in other bytes than before.
+const LayoutVersion = 1
+
 // Options are the choices an image's bytes depend on, but for Jobs,
 // Memory and ScratchDir, which they do not.
 type Options struct {

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
 
 	"bigdisk/bundle/store"
 	"bigdisk/image"
+	"bigdisk/image/internal/filesum"
 )
 
 var _ image.Writer = (*Writer)(nil)
@@ -37,8 +39,8 @@ const maxFileBlocks = 1 << 26
 // entries are still coming; only the metadata waits for Close, in compressed
 // form.
 //
-// What it holds in memory is a fixed number of buffers, about 55 bytes for each
-// different file, 8 for every inode, and the entries of the directories that
+// What it holds in memory is a fixed number of buffers, about 51 bytes for each
+// different file, 20 for each file of a unit, 8 for every inode, and the entries of the directories that
 // are not finished.
 type Writer struct {
 	opts   Options
@@ -57,7 +59,8 @@ type Writer struct {
 	file   *incoming    // nil unless bytes are still to come
 	reuse  incoming     // what file points to
 	seen   seenFiles
-	hash   *fileHash
+	hash   *filesum.Hash
+	sums   image.FileSums // of the unit that is open
 	err    error
 	closed bool
 
@@ -89,11 +92,7 @@ func NewWriter(ctx context.Context, f File, opts Options) (*Writer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("squashfs: %w", err)
 	}
-	hash, err := newFileHash()
-	if err != nil {
-		return nil, fmt.Errorf("squashfs: %w", err)
-	}
-	w := &Writer{opts: opts, back: back, hash: hash}
+	w := &Writer{opts: opts, back: back, hash: filesum.New()}
 	ctx, w.cancel = context.WithCancelCause(ctx)
 	w.group, w.ctx = errgroup.WithContext(ctx)
 	back.ctx = w.ctx
@@ -151,6 +150,7 @@ func (w *Writer) Begin(unit string) error {
 	if err := w.flushFragment(); err != nil {
 		return w.fail(err)
 	}
+	w.endUnit()
 	if w.inUnit = unit != ""; w.inUnit {
 		w.layout.Units = append(w.layout.Units, image.Unit{Name: unit})
 	}
@@ -158,6 +158,20 @@ func (w *Writer) Begin(unit string) error {
 		return w.fail(err)
 	}
 	return nil
+}
+
+// endUnit keeps the sums of the unit that is open.
+func (w *Writer) endUnit() {
+	if w.inUnit {
+		w.layout.Units[len(w.layout.Units)-1].Sums = slices.Clone(w.sums)
+	}
+	w.sums = w.sums[:0]
+}
+
+func (w *Writer) noteSum(sum image.FileSum) {
+	if w.inUnit {
+		w.sums = append(w.sums, sum)
+	}
 }
 
 // Create adds an entry, as [image.Writer] says.
@@ -172,12 +186,22 @@ func (w *Writer) Create(e *store.Entry) error {
 }
 
 func (w *Writer) create(e *store.Entry) error {
+	c, err := w.addChild(e)
+	if err == nil && e.Kind == store.Regular {
+		err = w.beginFile(e, c)
+	}
+	return err
+}
+
+// addChild makes an entry of its directory. What it returns stays where it is
+// until the next entry comes.
+func (w *Writer) addChild(e *store.Entry) (*child, error) {
 	dir, name, err := w.enter(e.Path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if w.inodes == math.MaxUint32-1 {
-		return fmt.Errorf("more than %d inodes", uint32(math.MaxUint32-1))
+		return nil, fmt.Errorf("more than %d inodes", uint32(math.MaxUint32-1))
 	}
 	w.inodes++
 	c := child{name: strings.Clone(name), number: w.inodes, kind: e.Kind}
@@ -189,25 +213,22 @@ func (w *Writer) create(e *store.Entry) error {
 		w.layout.Dirs++
 	case store.Symlink:
 		if len(e.Target) == 0 || len(e.Target) > math.MaxUint16 || strings.IndexByte(e.Target, 0) >= 0 {
-			return fmt.Errorf("a symlink's target has 1 to %d bytes and no NUL, not %.40q", math.MaxUint16, e.Target)
+			return nil, fmt.Errorf("a symlink's target has 1 to %d bytes and no NUL, not %.40q", math.MaxUint16, e.Target)
 		}
 		c.target = strings.Clone(e.Target)
 		w.layout.Symlinks++
 	case store.Regular:
 		if e.Size < 0 || e.Size/int64(w.opts.BlockSize) > maxFileBlocks {
-			return fmt.Errorf("a file has 0 to %d blocks, not %d bytes", maxFileBlocks, e.Size)
+			return nil, fmt.Errorf("a file has 0 to %d blocks, not %d bytes", maxFileBlocks, e.Size)
 		}
 		c.size, c.executable = e.Size, e.Executable
 		w.layout.Files++
 		w.layout.DataBytes += e.Size
 	default:
-		return fmt.Errorf("kind %d is not one that an image can hold", e.Kind)
+		return nil, fmt.Errorf("kind %d is not one that an image can hold", e.Kind)
 	}
 	dir.children = append(dir.children, c)
-	if e.Kind == store.Regular {
-		return w.beginFile(e, &dir.children[len(dir.children)-1])
-	}
-	return nil
+	return &dir.children[len(dir.children)-1], nil
 }
 
 // enter finds the open directory that path's last component belongs in, and
@@ -255,14 +276,18 @@ func (w *Writer) beginFile(e *store.Entry, c *child) error {
 	if n := e.Size / int64(w.opts.BlockSize); n > 0 {
 		w.file.loc.blocks = &blockList{sizes: make([]uint32, n)}
 	}
-	if n := len(w.layout.Units); w.inUnit {
-		w.layout.Units[n-1].Files++
-		w.layout.Units[n-1].Bytes += e.Size
-	}
+	w.countFile(e)
 	if e.Size == 0 {
 		return w.endFile()
 	}
 	return nil
+}
+
+func (w *Writer) countFile(e *store.Entry) {
+	if n := len(w.layout.Units); w.inUnit {
+		w.layout.Units[n-1].Files++
+		w.layout.Units[n-1].Bytes += e.Size
+	}
 }
 
 // Write adds bytes to the file created last.
@@ -329,7 +354,7 @@ func (f *incoming) sizes() []uint32 {
 // endBlock sends a full block on its way, or holds it back.
 func (w *Writer) endBlock(f *incoming) error {
 	buf, index := f.buf, f.next
-	w.hash.add(buf)
+	w.hash.Write(buf)
 	f.buf = nil
 	f.next++
 	if isZero(buf) {
@@ -344,7 +369,7 @@ func (w *Writer) endBlock(f *incoming) error {
 		f.held = append(f.held, buf)
 		return nil
 	}
-	return w.queueBlock(&block{data: buf, file: f.loc, index: index})
+	return w.queueBlock(&block{data: buf, file: f.loc, index: index, undone: true})
 }
 
 // endFile decides where the file lies, now that all of it is known.
@@ -356,9 +381,10 @@ func (w *Writer) endFile() error {
 		return nil
 	}
 	if f.buf != nil {
-		w.hash.add(f.buf) // the tail
+		w.hash.Write(f.buf) // the tail
 	}
-	key := w.hash.end(f.size)
+	key := w.hash.End(f.size)
+	w.noteSum(key)
 	if known := w.seen.find(key); known != nil {
 		f.at.loc = known
 		return w.drop(f)
@@ -408,6 +434,7 @@ func (w *Writer) Close() error {
 		return w.err
 	}
 	if w.ready() == nil {
+		w.endUnit()
 		w.open[0].parent = w.inodes + 1 // the root has none: mksquashfs gives it this number
 		if err := cmp.Or(w.flushFragment(), w.leave(0)); err != nil {
 			w.fail(err)
@@ -438,7 +465,9 @@ func (w *Writer) Layout() *image.Layout {
 	l := w.layout
 	l.Size = w.back.size
 	for i := range l.Units {
-		l.Units[i].Extents = w.back.extents[i]
+		l.Units[i].Extents = w.back.units[i].extents
+		l.Units[i].Data = w.back.units[i].data
 	}
+	l.Metadata = w.back.metadata()
 	return &l
 }

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/zeebo/blake3"
+
 	"bigdisk/bundle/store"
 	"bigdisk/image"
 	"bigdisk/image/imagetest"
@@ -198,6 +200,21 @@ func TestLongDuplicateIsWrittenOver(t *testing.T) {
 		{Name: "b", Files: 2, Bytes: 20 << 20, Extents: []image.Extent{{Offset: 96 + 17<<20, Length: 3 << 20}}},
 		{Name: "c", Files: 1, Bytes: 17 << 20},
 	}
+	sum := l.Units[0].Sums[0]
+	for i := range l.Units {
+		u := &l.Units[i]
+		if len(u.Sums) != int(want[i].Files) || u.Sums[0] != sum {
+			t.Errorf("unit %s has the sums %x", u.Name, u.Sums)
+		}
+		if (u.Data == nil) != (u.Extents == nil) {
+			t.Errorf("unit %s has the data sum %v for %v", u.Name, u.Data, u.Extents)
+		} else if u.Data != nil {
+			if got := dataSum(t, name, u.Extents[0]); got != *u.Data {
+				t.Errorf("the data of unit %s has the sum %s, not %s", u.Name, got, u.Data)
+			}
+		}
+		u.Sums, u.Data = nil, nil
+	}
 	if got := fmt.Sprint(l.Units); got != fmt.Sprint(want) {
 		t.Errorf("units %v, want %v", got, want)
 	}
@@ -205,6 +222,22 @@ func TestLongDuplicateIsWrittenOver(t *testing.T) {
 		t.Errorf("%d of %d bytes are unique, want %d of %d", l.UniqueBytes, l.DataBytes, 20<<20+15, 54<<20+15)
 	}
 	imagetest.CheckSame(t, imagetest.ReadTree(t, imagetest.Mount(t, name)), imagetest.Want(files, 0, 0))
+}
+
+// dataSum hashes a range of a file.
+func dataSum(t *testing.T, name string, x image.Extent) (sum image.DataSum) {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	h := blake3.New()
+	if _, err := io.Copy(h, io.NewSectionReader(f, x.Offset, x.Length)); err != nil {
+		t.Fatal(err)
+	}
+	h.Sum(sum[:0])
+	return sum
 }
 
 // TestUnitsStandAlone shows that what a unit writes does not depend on its

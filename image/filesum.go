@@ -1,0 +1,54 @@
+package image
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+)
+
+// FileSum stands for the contents of a regular file: files with the same sum
+// are the same. It is the start of a BLAKE3; image/internal/filesum says of
+// what.
+type FileSum [20]byte
+
+// FileSums are those of a unit's regular files that are not empty, in the order
+// in which they came. As text they are one base64 string.
+type FileSums []FileSum
+
+// MarshalText writes base64.
+func (s FileSums) MarshalText() ([]byte, error) {
+	raw := make([]byte, 0, len(s)*len(FileSum{}))
+	for i := range s {
+		raw = append(raw, s[i][:]...)
+	}
+	return base64.StdEncoding.AppendEncode(nil, raw), nil
+}
+
+// UnmarshalText reads base64 of whole sums.
+func (s *FileSums) UnmarshalText(text []byte) error {
+	raw, err := base64.StdEncoding.AppendDecode(nil, text)
+	if err != nil {
+		return fmt.Errorf("file sums: %w", err)
+	}
+	const size = len(FileSum{})
+	if len(raw)%size != 0 {
+		return fmt.Errorf("file sums of %d bytes are not whole sums of %d", len(raw), size)
+	}
+	*s = make(FileSums, len(raw)/size)
+	for i := range *s {
+		copy((*s)[i][:], raw[i*size:])
+	}
+	return nil
+}
+
+// DataSum is the BLAKE3 of a unit's own data as it lies in an image.
+type DataSum [32]byte
+
+// String returns the sum in lower-case hexadecimal.
+func (d DataSum) String() string { return hex.EncodeToString(d[:]) }
+
+// MarshalText writes lower-case hexadecimal.
+func (d DataSum) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads exactly 64 hexadecimal digits.
+func (d *DataSum) UnmarshalText(text []byte) error { return (*HexSHA256)(d).UnmarshalText(text) }
