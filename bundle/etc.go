@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
+	"bigdisk/bundle/environment"
 	"bigdisk/bundle/lock"
 	"bigdisk/bundle/store"
 )
@@ -28,7 +30,7 @@ const maxModuleText = 64 << 10
 
 // EtcFile is a file for [EtcDir].
 type EtcFile struct {
-	Name string
+	Name string // relative to EtcDir
 	Data []byte
 }
 
@@ -38,6 +40,9 @@ type EtcInput struct {
 	Entries []lock.Entry
 	// Modules tells about the modules at these paths; there need not be any.
 	Modules map[store.Path]ModuleInfo
+	// Environments are the modules' environments, by their paths, as
+	// [environment.File.Encode] writes them; a module may be without.
+	Environments map[store.Path][]byte
 	// AutoUpgrade, RecommendUpgrade and ActiveModules are the contents of files
 	// to take as they are, see [ReadObject]; nil is for one to be generated.
 	AutoUpgrade, RecommendUpgrade, ActiveModules []byte
@@ -62,7 +67,8 @@ type activeModule struct {
 }
 
 // Etc makes the files for [EtcDir], sorted by name: active-modules.json,
-// auto-upgrade.json, modules.json and recommend-upgrade.json.
+// auto-upgrade.json, one for each module in the directory [environment.Dir],
+// modules.json and recommend-upgrade.json.
 func Etc(in EtcInput) ([]EtcFile, error) {
 	modules, err := lock.Marshal(in.Entries)
 	if err != nil {
@@ -74,12 +80,27 @@ func Etc(in EtcInput) ([]EtcFile, error) {
 			return nil, fmt.Errorf("active-modules.json: %w", err)
 		}
 	}
-	return []EtcFile{
+	files := []EtcFile{
 		{"active-modules.json", active},
 		{"auto-upgrade.json", orEmptyObject(in.AutoUpgrade)},
-		{"modules.json", modules},
-		{"recommend-upgrade.json", orEmptyObject(in.RecommendUpgrade)},
-	}, nil
+	}
+	files = append(files, environments(in)...)
+	return append(files,
+		EtcFile{"modules.json", modules},
+		EtcFile{"recommend-upgrade.json", orEmptyObject(in.RecommendUpgrade)},
+	), nil
+}
+
+// environments are the files of the entries' environments, sorted by name.
+func environments(in EtcInput) []EtcFile {
+	var files []EtcFile
+	for _, e := range in.Entries {
+		if text, ok := in.Environments[e.Path]; ok {
+			files = append(files, EtcFile{environment.Name(e.Key()), text})
+		}
+	}
+	slices.SortFunc(files, func(a, b EtcFile) int { return strings.Compare(a.Name, b.Name) })
+	return files
 }
 
 func orEmptyObject(data []byte) []byte {

@@ -39,7 +39,7 @@ func TestEtcGenerated(t *testing.T) {
 	files, err := Etc(EtcInput{Entries: entries, Modules: map[store.Path]ModuleInfo{
 		entries[2].Path: {Name: "Bun <new>", Description: "a runtime"},
 		entries[1].Path: {Name: "Bun, old"},
-	}})
+	}, Environments: map[store.Path][]byte{entries[0].Path: []byte("{1}"), entries[2].Path: []byte("{3}")}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +55,8 @@ func TestEtcGenerated(t *testing.T) {
 			`"path":"/nix/store/11111111111111111111111111111111-module","tag":"v1-20230522-c48c43c",` +
 			`"tags":["v1-20230522-c48c43c"],"version":1}}` + "\n")},
 		{"auto-upgrade.json", []byte("{}\n")},
+		{"env/bun:v10-20240201-bbbbbbb.json", []byte("{3}")},
+		{"env/go-1.19:v1-20230522-c48c43c.json", []byte("{1}")},
 		{"modules.json", modules},
 		{"recommend-upgrade.json", []byte("{}\n")},
 	}

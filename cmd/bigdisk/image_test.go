@@ -67,6 +67,8 @@ func TestImageIsCanonical(t *testing.T) {
 	}
 	want := []string{
 		"etc/nixmodules/active-modules.json", "etc/nixmodules/auto-upgrade.json",
+		"etc/nixmodules/env/hello-1:v1-20240311-645f99f.json", "etc/nixmodules/env/hello-1:v2-20240502-603953c.json",
+		"etc/nixmodules/env/notes-2:v1-20240311-8036cc9.json", "etc/nixmodules/env/notes-2:v2-20240502-e977eb0.json",
 		"etc/nixmodules/modules.json", "etc/nixmodules/recommend-upgrade.json",
 		"nix/var/nix/db/db.sqlite", "nix/var/nix/db/schema",
 	}
