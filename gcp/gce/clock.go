@@ -12,13 +12,16 @@ type Clock interface {
 	After(d time.Duration) <-chan time.Time
 }
 
+// SystemClock is the machine's own clock.
+func SystemClock() Clock { return systemClock{} }
+
 type systemClock struct{}
 
 func (systemClock) Now() time.Time                         { return time.Now() }
 func (systemClock) After(d time.Duration) <-chan time.Time { return time.After(d) }
 
-// sleep waits for d on the clock, or until the context ends.
-func sleep(ctx context.Context, clock Clock, d time.Duration) error {
+// Sleep waits for d on the clock, or until the context ends.
+func Sleep(ctx context.Context, clock Clock, d time.Duration) error {
 	if d <= 0 {
 		return ctx.Err()
 	}

@@ -26,7 +26,7 @@ func newLimiter(clock Clock, perSecond float64) *limiter {
 
 // wait returns when a call to the project may go out.
 func (l *limiter) wait(ctx context.Context, project string) error {
-	return sleep(ctx, l.clock, l.reserve(project))
+	return Sleep(ctx, l.clock, l.reserve(project))
 }
 
 // reserve takes the project's next turn and says how far away it is.

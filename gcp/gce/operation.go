@@ -89,7 +89,7 @@ func (c *Client) finish(ctx context.Context, m mutation, op *computepb.Operation
 		op = next
 		// The call may return at once, whatever the operation does.
 		if rest := pause - c.clock.Now().Sub(began); op.GetStatus() != computepb.Operation_DONE && rest > 0 {
-			if err := sleep(ctx, c.clock, rest); err != nil {
+			if err := Sleep(ctx, c.clock, rest); err != nil {
 				return m.refused(ctx, err)
 			}
 		}

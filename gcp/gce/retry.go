@@ -62,7 +62,7 @@ func (a *attempts) again(ctx context.Context, err error) error {
 		level = slog.LevelWarn
 	}
 	a.client.log.Log(ctx, level, "trying again", "in", d.Round(time.Millisecond), "after", err)
-	return sleep(ctx, a.client.clock, d)
+	return Sleep(ctx, a.client.clock, d)
 }
 
 func (a *attempts) delay(err error) time.Duration {
