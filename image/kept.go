@@ -12,8 +12,7 @@ import (
 type KeptWriter interface {
 	Writer
 	// CreateKept adds a regular file, not empty, whose bytes need not be
-	// written. The file's data is read from its unit's image until Close returns,
-	// and is believed to be what k says.
+	// written. The file's data is read from its unit's image until Close returns.
 	CreateKept(e *store.Entry, k *Kept) error
 }
 
@@ -26,6 +25,9 @@ type Kept struct {
 	// ReadTail fills p, as long as the file's last block is, with that block;
 	// for squashfs.
 	ReadTail func(p []byte) error
+	// Check reads the data and tells whether it is what Sum says; it is called
+	// before the data is used. nil where it has been checked, or is trusted.
+	Check func() error
 }
 
 // KeptUnit is a unit in an earlier image.

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 
 	"golang.org/x/sync/semaphore"
@@ -41,7 +42,8 @@ type ahead struct {
 	spool int64
 	// size tells the length of path i's NAR in bytes.
 	size func(i int) int64
-	// open starts path i. What it gives is read and closed on one goroutine.
+	// open starts path i. What it gives is read and closed on one goroutine; a
+	// *keptPath goes to its use as it is.
 	open func(ctx context.Context, i int) (store.Contents, error)
 	// blame says of an error that it is about path i.
 	blame func(i int, err error) error
@@ -157,6 +159,10 @@ func (r *aheadRun) readAll() {
 
 // read turns the contents of a path into batches.
 func (r *aheadRun) read(it *item, c store.Contents) error {
+	if k, ok := c.(*keptPath); ok {
+		it.batches <- &batch{kept: k} // the first: there is room
+		return nil
+	}
 	left := it.size
 	f := filler{contents: c}
 	for r.ctx.Err() == nil {
@@ -210,11 +216,20 @@ func (r *aheadRun) useAll(use func(i int, c store.Contents) error) {
 		if r.ctx.Err() != nil {
 			continue
 		}
-		s := &stream{ctx: r.ctx, batches: it.batches}
-		err := use(it.index, s)
-		if err == nil {
-			err = s.drain()
-		}
-		r.failed(it, err)
+		r.failed(it, r.use(it, use))
 	}
+}
+
+func (r *aheadRun) use(it *item, use func(i int, c store.Contents) error) error {
+	s := &stream{ctx: r.ctx, batches: it.batches}
+	if err := s.more(); err != nil && err != io.EOF {
+		return err
+	}
+	if s.now != nil && s.now.kept != nil {
+		return use(it.index, s.now.kept)
+	}
+	if err := use(it.index, s); err != nil {
+		return err
+	}
+	return s.drain()
 }

@@ -28,6 +28,8 @@ type batch struct {
 	data    []byte
 	unread  []byte // what is left of data
 	release func() // gives the memory back
+	// kept is set in the only batch of a path that is not read.
+	kept *keptPath
 }
 
 // batchCapacity is the size of the batch that suits left more bytes of NAR: a
@@ -56,7 +58,9 @@ func (b *batch) free() {
 		fullBatches.Put((*[batchSize]byte)(b.data[:batchSize]))
 	}
 	b.data, b.unread, b.entries = nil, nil, nil
-	b.release()
+	if b.release != nil {
+		b.release()
+	}
 }
 
 // room is how many more bytes the batch takes.

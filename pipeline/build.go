@@ -14,6 +14,7 @@ import (
 	"bigdisk/bundle/store"
 	"bigdisk/image"
 	"bigdisk/image/atomicfile"
+	"bigdisk/image/base"
 	"bigdisk/pipeline/progress"
 )
 
@@ -50,6 +51,7 @@ type builder struct {
 	source source.Source
 	nix    *nixSource // of source; nil without
 	given  givenFiles
+	base   *base.Image // nil without
 }
 
 // build is the way from a lock file to an image.
@@ -62,6 +64,11 @@ func (b *builder) build(ctx context.Context) (*BuildResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	earlier, err := b.openBase(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer earlier.Close()
 	out, err := atomicfile.Create(b.opts.Output)
 	if err != nil {
 		return nil, err
@@ -157,13 +164,9 @@ func (b *builder) manifest(plan *plan, layout *image.Layout, done *finished, sum
 	m := &image.Manifest{
 		Version: image.ManifestVersion,
 		Image:   image.ManifestImage{Format: b.opts.Format, Size: done.size, SHA256: sum, Chunk: b.format.hashChunk(), Label: plan.label, Part: done.part, Metadata: done.metadata},
-		Options: image.ManifestOptions{
-			Compression: b.format.compression(), BlockSize: b.format.blockSize(),
-			Owner:     fmt.Sprintf("%d:%d", b.opts.UID, b.opts.GID),
-			Partition: b.opts.Partition, Writable: b.opts.Writable, Layout: b.format.layoutVersion(),
-		},
-		Verity: done.verity,
-		Roots:  plan.extra,
+		Options: b.manifestOptions(),
+		Verity:  done.verity,
+		Roots:   plan.extra,
 		Totals: image.ManifestTotals{
 			StorePaths: int64(plan.closure.Len()), Files: layout.Files, Directories: layout.Dirs,
 			Symlinks: layout.Symlinks, Bytes: layout.DataBytes, UniqueBytes: layout.UniqueBytes,
@@ -195,6 +198,15 @@ func (b *builder) manifest(plan *plan, layout *image.Layout, done *finished, sum
 		}
 	}
 	return m, nil
+}
+
+// manifestOptions are those that the filesystem's bytes depend on.
+func (b *builder) manifestOptions() image.ManifestOptions {
+	return image.ManifestOptions{
+		Compression: b.format.compression(), BlockSize: b.format.blockSize(),
+		Owner:     fmt.Sprintf("%d:%d", b.opts.UID, b.opts.GID),
+		Partition: b.opts.Partition, Writable: b.opts.Writable, Layout: b.format.layoutVersion(),
+	}
 }
 
 // publish gives image and manifest their names.

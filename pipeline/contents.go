@@ -114,14 +114,22 @@ func (b *builder) addStorePaths(ctx context.Context, plan *plan, w image.Writer,
 	a := &ahead{
 		openers: openers + b.opts.Jobs, readers: b.opts.Jobs, window: window,
 		memory: b.opts.MemoryBudget / 4, spool: b.opts.SpoolBudget,
-		size:  func(i int) int64 { return plan.info(i).NarSize },
-		open:  func(ctx context.Context, i int) (store.Contents, error) { return b.source.Open(ctx, plan.info(i)) },
+		size: func(i int) int64 {
+			if b.kept(plan, i) {
+				return 0
+			}
+			return plan.info(i).NarSize
+		},
+		open:  func(ctx context.Context, i int) (store.Contents, error) { return b.openPath(ctx, plan, i) },
 		blame: plan.blame,
 	}
 	return a.each(ctx, len(plan.order), func(i int, c store.Contents) error {
 		path := plan.order[i]
 		if err := w.Begin(path.Base()); err != nil {
 			return err
+		}
+		if k, ok := c.(*keptPath); ok {
+			return k.addTo(w.(image.KeptWriter), storeDir+"/"+path.Base(), stage)
 		}
 		watched := found.watch(plan, path, c)
 		counted := &countedContents{Contents: watched, stage: stage}

@@ -42,6 +42,9 @@ func newFindings() *findings {
 	}
 }
 
+// watches tells whether there is something to learn from a path's contents.
+func watches(plan *plan, path store.Path) bool { return path.IsDerivation() || plan.modules[path] }
+
 // watch returns the contents themselves or, where there is something to learn
 // from them, a *watchedFile.
 func (f *findings) watch(plan *plan, path store.Path, c store.Contents) store.Contents {

@@ -74,6 +74,13 @@ type BuildOptions struct {
 	// NoCheckSigs takes paths that nobody trusted has signed.
 	NoCheckSigs bool
 
+	// Base is an earlier image of this format, made with the same options, to
+	// take store paths from that have not changed. The image does not depend on
+	// it. With BaseOptional, what cannot be taken is built instead; with
+	// TrustBase, what is taken is not held against the base's manifest.
+	Base                    string
+	BaseOptional, TrustBase bool
+
 	// Output is the image file. The manifest goes beside it, see [ManifestName].
 	Output string
 	// Format is [Squashfs] or [Ext4]; "" goes by the suffix of Output.
@@ -190,6 +197,9 @@ func (o BuildOptions) withDefaults() (BuildOptions, error) {
 	}
 	if err := o.checkDisk(); err != nil {
 		return o, err
+	}
+	if o.Base == "" && (o.BaseOptional || o.TrustBase) {
+		return o, fmt.Errorf("%w: --base-optional and --trust-base are about a base: give --base IMAGE", ErrUsage)
 	}
 	if o.Latest < 0 || o.Jobs < 0 || o.BlockSize < 0 || o.MemoryBudget < 0 || o.SpoolBudget < 0 {
 		return o, fmt.Errorf("%w: a number of versions, jobs or bytes is negative", ErrUsage)

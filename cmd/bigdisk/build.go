@@ -38,6 +38,10 @@ type buildOptions struct {
 	SkipMissing bool       `yaml:"skip-missing"`
 	Nix         nixOptions `yaml:",inline"`
 
+	Base         string `yaml:"base"`
+	BaseOptional bool   `yaml:"base-optional"`
+	TrustBase    bool   `yaml:"trust-base"`
+
 	Output      string   `yaml:"output"`
 	Format      string   `yaml:"format"`
 	Compression string   `yaml:"compression"`
@@ -76,6 +80,10 @@ func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.KeepGoing, "keep-going", false, "when a module cannot be had, go on with the others to report all that cannot")
 	f.BoolVar(&o.SkipMissing, "skip-missing", false, "leave out modules that cannot be had, and say so in the manifest")
 	o.Nix.AddFlags(f, "have Nix build modules from this `FLAKE`, a directory or a reference such as github:OWNER/REPO\n(default the lock file's directory, if that is in a Git work tree)")
+
+	f.StringVar(&o.Base, "base", "", "take store paths that have not changed from this earlier `IMAGE`, whose manifest is beside it; the new one does not depend on it")
+	f.BoolVar(&o.BaseOptional, "base-optional", false, "build what cannot be taken from the base")
+	f.BoolVar(&o.TrustBase, "trust-base", false, "do not hold what is taken from the base against its manifest")
 
 	f.StringVarP(&o.Output, "output", "o", "", "write the image to this `FILE`, and its description to FILE.manifest.json")
 	f.StringVar(&o.Format, "format", "", "`FORMAT` of the image, squashfs or ext4 (default by the suffix of -o: .sqsh, .squashfs; .raw, .img, .ext4)")
@@ -152,7 +160,7 @@ func (o *buildOptions) withConfig(commandLine *pflag.FlagSet) (*buildOptions, er
 
 // resolve makes the paths among the options relative to dir.
 func (o *buildOptions) resolve(dir string) error {
-	for _, p := range []*string{&o.Lock, &o.Output, &o.AutoUpgrade, &o.RecommendUpgrade, &o.ActiveModules, &o.Mapping} {
+	for _, p := range []*string{&o.Lock, &o.Base, &o.Output, &o.AutoUpgrade, &o.RecommendUpgrade, &o.ActiveModules, &o.Mapping} {
 		*p = relativeTo(dir, *p)
 	}
 	o.Nix.resolve(dir)
@@ -180,6 +188,7 @@ func (o *buildOptions) pipelineOptions() pipeline.BuildOptions {
 		Lock: lock, Modules: o.Modules, Latest: o.Latest, Select: o.Select, Paths: o.Paths,
 		Flake: o.Nix.Flake, FlakeAttr: o.Nix.Attr, KeepGoing: o.KeepGoing, SkipMissing: o.SkipMissing,
 		From: o.From, TrustedKeys: o.TrustedKeys, NoCheckSigs: o.NoCheckSigs,
+		Base: o.Base, BaseOptional: o.BaseOptional, TrustBase: o.TrustBase,
 		Output: o.Output, Format: o.Format, Compression: o.Compression, BlockSize: int(o.BlockSize),
 		UID: o.Owner.uid, GID: o.Owner.gid, Label: o.Label,
 		Size: int64(o.Size), Writable: o.Writable, Verity: o.Verity, Verify: o.Verify,

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"bigdisk/bundle/store"
+	"bigdisk/image"
 )
 
 // ErrDamaged is wrapped by every error about an image whose bytes contradict
@@ -102,6 +103,7 @@ type filesystem interface {
 	readDir(n *Node) ([]DirEntry, error)
 	open(n *Node) (blockSource, error)
 	sweep(ctx context.Context, found func(error)) error
+	place(n *Node) (image.FilePlace, error)
 }
 
 // Image is an opened image.

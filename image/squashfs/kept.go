@@ -46,6 +46,11 @@ func (w *Writer) createKept(e *store.Entry, k *image.Kept) error {
 		c.loc = known
 		return nil
 	}
+	if k.Check != nil {
+		if err := k.Check(); err != nil {
+			return err
+		}
+	}
 	loc := w.seen.next()
 	*loc = location{fragment: noFragment}
 	c.loc = loc

@@ -1,0 +1,221 @@
+package base
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/zeebo/blake3"
+
+	"bigdisk/bundle/store"
+	"bigdisk/image"
+	"bigdisk/image/internal/filesum"
+	"bigdisk/image/read"
+)
+
+// Entry is an entry of a store path. Kept is set for files that are not empty.
+type Entry struct {
+	store.Entry
+	Kept *image.Kept
+}
+
+// Unit returns all that is in a store path, in NAR order, for
+// [image.KeptWriter]. The path's own data has been checked; that of files that
+// another path was the first to need is checked when it is used.
+func (b *Image) Unit(ctx context.Context, path store.Path) ([]Entry, error) {
+	entries, err := b.unit(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s: %w", b.name, path, err)
+	}
+	return entries, nil
+}
+
+func (b *Image) unit(ctx context.Context, path store.Path) ([]Entry, error) {
+	p := b.find(path)
+	top, err := b.node(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	u := &unit{base: b, path: p, kept: &image.KeptUnit{Image: b.fs, DataSum: p.DataSum}, lengths: make(map[int64]uint32)}
+	for _, x := range p.Data {
+		u.kept.Data = append(u.kept.Data, image.Extent{Offset: x.Offset - b.fs.offset, Length: x.Length})
+	}
+	if err := b.im.Walk(top, u.visit); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if u.files != len(p.Sums) {
+		return nil, fmt.Errorf("%w: %d files, its manifest has %d", ErrDamaged, u.files, len(p.Sums))
+	}
+	u.setLengths()
+	if !b.trust {
+		if err := u.check(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return u.entries, nil
+}
+
+// unit is a store path that is being read.
+type unit struct {
+	base    *Image
+	path    *image.ManifestPath
+	kept    *image.KeptUnit
+	entries []Entry
+	files   int // that are not empty
+	own     []ownFile
+	lengths map[int64]uint32 // of the path's own fragment blocks, unpacked
+}
+
+// ownFile is a file whose data lies in its path's extents.
+type ownFile struct {
+	node *read.Node
+	kept *image.Kept
+}
+
+func (u *unit) visit(path string, n *read.Node, leave bool) error {
+	if leave {
+		return nil
+	}
+	e := Entry{Entry: store.Entry{Path: path, Kind: n.Kind, Size: n.Size, Target: n.Target, Executable: n.Kind == store.Regular && n.Mode&0o111 != 0}}
+	if n.Kind == store.Regular && n.Size > 0 {
+		if u.files == len(u.path.Sums) {
+			return fmt.Errorf("%q: there are more files than in the manifest", path)
+		}
+		k, err := u.file(n, u.path.Sums[u.files])
+		if err != nil {
+			return fmt.Errorf("%q: %w", path, err)
+		}
+		u.files++
+		e.Kept = k
+	}
+	u.entries = append(u.entries, e)
+	return nil
+}
+
+func (u *unit) file(n *read.Node, sum image.FileSum) (*image.Kept, error) {
+	place, err := u.base.im.Place(n)
+	if err != nil {
+		return nil, err
+	}
+	k := &image.Kept{Unit: u.kept, Sum: sum, Place: place}
+	if place.Tail != nil {
+		k.ReadTail = func(p []byte) error { return u.base.im.ReadTail(n, p) }
+	}
+	if u.owns(place) {
+		u.own = append(u.own, ownFile{n, k})
+		if t := place.Tail; t != nil {
+			size := int64(u.base.manifest.Options.BlockSize)
+			u.lengths[t.Start] = max(u.lengths[t.Start], t.Offset+uint32(n.Size%size))
+		}
+	} else if !u.base.trust {
+		k.Check = func() error { return u.checkFile(n, sum) }
+	}
+	return k, nil
+}
+
+// owns tells whether all of a file's data lies in the path's extents.
+func (u *unit) owns(p image.FilePlace) bool {
+	const blockSize = filesum.BlockSize
+	for _, r := range p.Runs {
+		if !u.has(r.Physical*blockSize, r.Length*blockSize) {
+			return false
+		}
+	}
+	var length int64
+	for _, size := range p.Blocks {
+		length += int64(size &^ storedBlock)
+	}
+	return (length == 0 || u.has(p.Start, length)) &&
+		(p.Tail == nil || u.has(p.Tail.Start, int64(p.Tail.Size&^storedBlock)))
+}
+
+// storedBlock is set in the size of a squashfs block that is not compressed.
+const storedBlock = 1 << 24
+
+func (u *unit) has(at, length int64) bool {
+	for _, x := range u.kept.Data {
+		if at >= x.Offset && at+length <= x.Offset+x.Length {
+			return true
+		}
+	}
+	return false
+}
+
+// setLengths tells the ends of files how long their fragment blocks are.
+// Those of the path have no other ends in them.
+func (u *unit) setLengths() {
+	for _, f := range u.own {
+		if t := f.kept.Place.Tail; t != nil {
+			t.Length = u.lengths[t.Start]
+		}
+	}
+}
+
+// check reads the path's own data and holds it against the manifest.
+func (u *unit) check(ctx context.Context) error {
+	if u.path.DataSum == nil {
+		for _, f := range u.own {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := u.checkFile(f.node, f.kept.Sum); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	h := blake3.New()
+	buf := make([]byte, 1<<20)
+	for _, x := range u.kept.Data {
+		for at, end := x.Offset, x.Offset+x.Length; at < end; {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			p := buf[:min(int64(len(buf)), end-at)]
+			if err := image.ReadFull(u.base.fs, p, at); err != nil {
+				return fmt.Errorf("%w: %w", ErrDamaged, err)
+			}
+			h.Write(p)
+			at += int64(len(p))
+		}
+	}
+	var sum image.DataSum
+	h.Sum(sum[:0])
+	if sum != *u.path.DataSum {
+		return fmt.Errorf("%w: its data has the sum %s, its manifest says %s", ErrDamaged, sum, u.path.DataSum)
+	}
+	return nil
+}
+
+// checkFile reads a file and holds it against its sum.
+func (u *unit) checkFile(n *read.Node, want image.FileSum) error {
+	f, err := u.base.im.OpenFile(n)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	defer f.Close()
+	h := filesum.New()
+	var part []byte // of a block
+	for {
+		b, err := f.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		if len(part) > 0 || len(b)%filesum.BlockSize != 0 {
+			part = append(part, b...)
+			b = part[:len(part)/filesum.BlockSize*filesum.BlockSize]
+		}
+		h.Write(b)
+		if len(part) > 0 {
+			part = append(part[:0], part[len(b):]...)
+		}
+	}
+	h.Write(part)
+	if sum := h.End(n.Size); sum != want {
+		return fmt.Errorf("%w: a file's sum is %x, its manifest says %x", ErrDamaged, sum, want)
+	}
+	return nil
+}

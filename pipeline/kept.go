@@ -1,0 +1,123 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"bigdisk/bundle/store"
+	"bigdisk/image"
+	"bigdisk/image/base"
+	"bigdisk/pipeline/progress"
+)
+
+// keptPath is a store path that an earlier image holds. It stands among
+// contents, but has no stream: its entries are known, and its data stays where
+// it is until the writer takes it.
+type keptPath struct {
+	entries []base.Entry
+}
+
+// errKept is what reading a keptPath as a stream returns.
+var errKept = errors.New("a kept path is not read as a stream")
+
+// Next is never called.
+func (*keptPath) Next() (*store.Entry, error) { return nil, errKept }
+
+// Read is never called.
+func (*keptPath) Read([]byte) (int, error) { return 0, errKept }
+
+// Close does nothing: the earlier image stays open.
+func (*keptPath) Close() error { return nil }
+
+// addTo adds the path's tree to w, with its root at the image path root.
+func (k *keptPath) addTo(w image.KeptWriter, root string, stage *progress.Stage) error {
+	for i := range k.entries {
+		e := &k.entries[i]
+		at := e.Entry
+		at.Path = root
+		if e.Path != "" {
+			at.Path = root + "/" + e.Path
+		}
+		var err error
+		if e.Kept != nil {
+			err = w.CreateKept(&at, e.Kept)
+			stage.Add(at.Size)
+		} else {
+			err = w.Create(&at)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openBase opens the base image, if there is one. With BaseOptional, one that
+// does not fit is none, which is said.
+func (b *builder) openBase(ctx context.Context) (closer io.Closer, err error) {
+	if b.opts.Base == "" {
+		return io.NopCloser(nil), nil
+	}
+	closer, err = b.tryBase(ctx)
+	if err == nil || !b.opts.BaseOptional || ctx.Err() != nil {
+		return closer, err
+	}
+	b.opts.Logger.Warn("building in full, without the base", "error", err)
+	return io.NopCloser(nil), nil
+}
+
+func (b *builder) tryBase(ctx context.Context) (io.Closer, error) {
+	f, err := os.Open(b.opts.Base)
+	if err != nil {
+		return nil, fmt.Errorf("--base: %w", err)
+	}
+	im, err := b.baseImage(ctx, f)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("--base: %w", err)
+	}
+	b.base = im
+	return f, nil
+}
+
+func (b *builder) baseImage(ctx context.Context, f *os.File) (*base.Image, error) {
+	m, err := image.ReadManifest(ManifestName(b.opts.Base))
+	if err != nil {
+		return nil, err
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, fmt.Errorf("size of %s: %w", b.opts.Base, err)
+	}
+	stage := b.opts.Progress.Stage("base", progress.Steps, 1)
+	defer stage.Finish()
+	return base.New(ctx, b.opts.Base, f, size, m, base.Options{
+		Format: b.opts.Format, Writer: b.manifestOptions(), Trust: b.opts.TrustBase,
+	})
+}
+
+// kept tells whether the base holds a path, and the path need not be read for
+// another reason.
+func (b *builder) kept(plan *plan, i int) bool {
+	path := plan.order[i]
+	return b.base != nil && !watches(plan, path) && b.base.Has(path, plan.info(i).NarHash)
+}
+
+// openPath gives a path's contents: from the base, or from the source.
+func (b *builder) openPath(ctx context.Context, plan *plan, i int) (store.Contents, error) {
+	if !b.kept(plan, i) {
+		return b.source.Open(ctx, plan.info(i))
+	}
+	entries, err := b.base.Unit(ctx, plan.order[i])
+	switch {
+	case err == nil:
+		return &keptPath{entries: entries}, nil
+	case b.opts.BaseOptional && ctx.Err() == nil:
+		b.opts.Logger.Warn("not taking a path from the base", "error", err)
+		return b.source.Open(ctx, plan.info(i))
+	}
+	return nil, fmt.Errorf("--base: %w", err)
+}
