@@ -165,6 +165,9 @@ func (a *Archive) Close() error {
 // least size of a disk made from it.
 func (a *Archive) Size() int64 { return a.padded }
 
+// ImageSize returns the image's length in bytes.
+func (a *Archive) ImageSize() int64 { return a.size }
+
 // Key tells what, beside the image, the parts' bytes depend on.
 func (a *Archive) Key() string {
 	return fmt.Sprintf("gnu-tar-gzip/%d part=%d level=%d", version, a.opts.PartSize, a.opts.Level)

@@ -1,0 +1,102 @@
+package bucket
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"cloud.google.com/go/storage"
+	"github.com/google/uuid"
+)
+
+// writeKey is the metadata in which a writer knows its own write again.
+const writeKey = "bigdisk-write"
+
+// WriteIf replaces that generation of an object with data, or makes the object
+// if generation is 0, and returns the new generation. Errors wrap
+// [ErrPrecondition] if the object is in another generation, and nothing was
+// written. A write whose reply was lost is found by reading back.
+func (c *Client) WriteIf(ctx context.Context, bucket, object string, data []byte, generation int64) (int64, error) {
+	token := uuid.NewString()
+	attrs := storage.ObjectAttrs{Metadata: map[string]string{writeKey: token}, ContentType: "application/json", CacheControl: "no-store"}
+	written, err := c.put(ctx, bucket, object, data, generation, attrs)
+	if errors.Is(err, ErrPrecondition) {
+		there, e := c.Attrs(ctx, bucket, object)
+		if e == nil && there.Metadata[writeKey] == token {
+			return there.Generation, nil
+		}
+	}
+	if err != nil {
+		return 0, named(bucket, object, err)
+	}
+	return written.Generation, nil
+}
+
+// Create makes an object, or finds it there with the same bytes. Errors wrap
+// [ErrExists] if it is there with others.
+func (c *Client) Create(ctx context.Context, bucket, object string, data []byte, contentType string) (attrs *Attrs, found bool, err error) {
+	attrs, err = c.put(ctx, bucket, object, data, 0, storage.ObjectAttrs{ContentType: contentType})
+	if !errors.Is(err, ErrPrecondition) {
+		if err != nil {
+			err = named(bucket, object, err)
+		}
+		return attrs, false, err
+	}
+	if attrs, err = c.Attrs(ctx, bucket, object); err != nil {
+		return nil, false, err
+	}
+	if attrs.Size != int64(len(data)) || attrs.CRC32C != crc32.Checksum(data, castagnoli) {
+		return nil, false, named(bucket, object, fmt.Errorf("%w: %d bytes, not %d: delete it, or choose another name", ErrExists, attrs.Size, len(data)))
+	}
+	return attrs, true, nil
+}
+
+// put sends an object in one request, with its checksum, and compares that of
+// what arrived. A mismatch deletes what arrived.
+func (c *Client) put(ctx context.Context, bucket, object string, data []byte, generation int64, attrs storage.ObjectAttrs) (*Attrs, error) {
+	sum := crc32.Checksum(data, castagnoli)
+	var written *storage.ObjectAttrs
+	err := c.retry(ctx, "write "+object, int64(len(data)), func(ctx context.Context) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		w := c.object(bucket, object).If(condition(generation)).NewWriter(ctx)
+		w.ObjectAttrs = withName(attrs, object)
+		w.ChunkSize, w.CRC32C, w.SendCRC32C = 0, sum, true
+		if _, err := bytes.NewReader(data).WriteTo(w); err != nil {
+			cancel()
+			// What the request failed with says more than the write.
+			if closed := w.Close(); closed != nil && !errors.Is(closed, context.Canceled) {
+				err = closed
+			}
+			return err
+		}
+		if err := w.Close(); err != nil {
+			return err
+		}
+		written = w.Attrs()
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if written.CRC32C != sum || written.Size != int64(len(data)) {
+		err := fmt.Errorf("%w: sent %d bytes with CRC32C %08x, %d with %08x arrived", ErrChecksum, len(data), sum, written.Size, written.CRC32C)
+		return nil, errors.Join(err, c.Delete(ctx, bucket, object, written.Generation))
+	}
+	return attrsOf(written), nil
+}
+
+func withName(attrs storage.ObjectAttrs, name string) storage.ObjectAttrs {
+	attrs.Name = name
+	return attrs
+}
+
+// condition is what holds of an object in that generation, 0 for none.
+func condition(generation int64) storage.Conditions {
+	if generation == 0 {
+		return storage.Conditions{DoesNotExist: true}
+	}
+	return storage.Conditions{GenerationMatch: generation}
+}
