@@ -1,0 +1,240 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"bigdisk/gcp/rollout/hostchange"
+	"bigdisk/gcp/rollout/world"
+)
+
+// outcome is what came of a host's change.
+type outcome int
+
+const (
+	stopped outcome = iota // it was told to stop, or the controller does
+	changed                // the host has what it should
+	failed                 // it has not, and result.reason says why
+	gone                   // there is no such host any more
+)
+
+// result is what a change sends to the controller.
+type result struct {
+	host        world.ID
+	rollout     string // the rollout's ID, "" when reconciling
+	outcome     outcome
+	reason      string
+	incarnation uint64
+	mutations   int // changes made on the host
+}
+
+// change is one host on its way to a goal. Its goroutine runs it; the
+// controller reads only what is set before and what is atomic.
+type change struct {
+	host    world.ID
+	rollout string
+	goal    hostchange.Goal
+	disk    world.ID // the copy that was promised to the host; "" if it needs none
+	began   time.Time
+	timeout time.Duration
+	// stop is closed when the change has to end before its next step.
+	stop <-chan struct{}
+	step atomic.Pointer[string]
+
+	cloud Cloud
+	fresh func() error // whether the lease still is ours
+	ask   *asker
+
+	seen     *world.Host
+	reading  *hostchange.Reading
+	since    time.Time // of the last thing done to the host
+	deadline time.Time
+	sick     int // how many times in a row it said so
+	tries    int // mutations that failed
+	polls    int
+	result   result
+}
+
+const (
+	// sickReports is how many reports in a row have to say that a version is
+	// bad.
+	sickReports = 2
+	// rereadPolls is how many reports are read before the instance is again.
+	rereadPolls = 3
+	retryPause  = 2 * time.Second
+	maxPause    = time.Minute
+)
+
+// errStopped ends a change that was told to stop.
+var errStopped = errors.New("stopped")
+
+// run changes the host until it is done, fails or is told to stop.
+func (c *change) run(ctx context.Context) result {
+	c.result = result{host: c.host, rollout: c.rollout}
+	c.deadline = time.Now().Add(c.timeout)
+	for {
+		ended, err := c.next(ctx)
+		switch {
+		case err == nil && ended:
+			return c.result
+		case err == nil:
+		case errors.Is(err, world.ErrGone):
+			return c.end(gone, "")
+		case errors.Is(err, errStopped) || ctx.Err() != nil:
+			return c.end(stopped, "")
+		case errors.Is(err, world.ErrFinal) || time.Now().After(c.deadline):
+			return c.end(failed, err.Error())
+		}
+	}
+}
+
+func (c *change) end(o outcome, reason string) result {
+	c.result.outcome, c.result.reason = o, reason
+	return c.result
+}
+
+// next reads what it has to and takes one step.
+func (c *change) next(ctx context.Context) (ended bool, err error) {
+	if err := c.look(ctx); err != nil {
+		return false, err
+	}
+	action := hostchange.Next(c.goal, c.seen, c.reading)
+	if action.Kind != hostchange.Sick {
+		c.sick = 0
+	}
+	switch action.Kind {
+	case hostchange.Attach:
+		return false, c.mutate(ctx, "attaching", func() error {
+			if c.disk == "" {
+				return fmt.Errorf("%w: no disk was planned for it", errStopped)
+			}
+			return c.cloud.Attach(ctx, c.host, c.disk, c.goal.Device())
+		})
+	case hostchange.Detach:
+		keep := c.reading
+		err := c.mutate(ctx, "detaching "+action.Device, func() error { return c.cloud.Detach(ctx, c.host, action.Device) })
+		if err == nil && c.goal.Healthy(keep) {
+			c.reading = keep
+		}
+		return false, err
+	case hostchange.Ask:
+		return false, c.read(ctx, "waiting for its report")
+	case hostchange.Sick:
+		if c.sick++; c.sick >= sickReports {
+			c.end(failed, action.Why)
+			return true, nil
+		}
+		return false, c.read(ctx, action.Why)
+	case hostchange.Wait:
+		if time.Now().After(c.deadline) {
+			c.end(failed, fmt.Sprintf("not healthy after %s: %s", time.Since(c.began).Round(time.Second), action.Why))
+			return true, nil
+		}
+		return false, c.read(ctx, action.Why)
+	case hostchange.Blocked:
+		c.end(failed, action.Why)
+		return true, nil
+	}
+	c.end(changed, "")
+	return true, nil
+}
+
+// look reads the instance unless it was read since the last change.
+func (c *change) look(ctx context.Context) error {
+	if c.seen != nil {
+		return nil
+	}
+	h, err := c.cloud.Host(ctx, c.host)
+	if err != nil {
+		if errors.Is(err, world.ErrGone) {
+			return err
+		}
+		return errors.Join(err, c.sleep(ctx, c.pause()))
+	}
+	if c.result.incarnation != 0 && h.Incarnation != c.result.incarnation {
+		return world.ErrGone
+	}
+	c.seen, c.result.incarnation = h, h.Incarnation
+	return nil
+}
+
+// mutate does one thing to the host, if the lease allows it, and forgets what
+// was read.
+func (c *change) mutate(ctx context.Context, step string, do func() error) error {
+	if err := c.sleep(ctx, 0); err != nil {
+		return err
+	}
+	if err := c.fresh(); err != nil {
+		return fmt.Errorf("%w: %w", errStopped, err)
+	}
+	c.setStep(step)
+	began := time.Now()
+	err := do()
+	c.seen, c.reading = nil, nil
+	if err == nil {
+		c.ask.later(c.host)
+		c.result.mutations++
+		c.tries, c.since, c.deadline = 0, began, time.Now().Add(c.timeout)
+		return nil
+	}
+	c.tries++
+	if errors.Is(err, world.ErrFinal) || errors.Is(err, errStopped) {
+		return err
+	}
+	return errors.Join(err, c.sleep(ctx, c.pause()))
+}
+
+// read asks the host for its report, and looks at the instance again now and
+// then.
+func (c *change) read(ctx context.Context, step string) error {
+	c.setStep(step)
+	if err := c.ask.wait(ctx, c.host, c.stop); err != nil {
+		return err
+	}
+	if c.polls++; c.polls%rereadPolls == 0 {
+		c.seen = nil
+		if err := c.look(ctx); err != nil {
+			return err
+		}
+	}
+	report, err := c.cloud.Report(ctx, c.host)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if errors.Is(err, world.ErrGone) {
+		return err
+	}
+	notBefore := c.seen.Started
+	if c.since.After(notBefore) {
+		notBefore = c.since
+	}
+	c.reading = &hostchange.Reading{Report: report, Err: err, NotBefore: notBefore}
+	return nil
+}
+
+// pause grows with every try.
+func (c *change) pause() time.Duration { return min(maxPause, retryPause<<min(c.tries, 10)) }
+
+// sleep waits; it returns errStopped when the change has to stop.
+func (c *change) sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-c.stop:
+		return errStopped
+	default:
+	}
+	select {
+	case <-t.C:
+		return ctx.Err()
+	case <-c.stop:
+		return errStopped
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (c *change) setStep(step string) { c.step.Store(&step) }
