@@ -11,15 +11,17 @@ type DiskType struct {
 	// AccessModes is set where a disk has to be told that it is shared
 	// (accessMode READ_ONLY_MANY).
 	AccessModes bool
+	// MinGB is the least size that a disk of the type can have, in GiB.
+	MinGB int64
 }
 
 // DiskTypes are those that can be shared.
 func DiskTypes() []DiskType {
 	return []DiskType{
-		{Name: "pd-standard", HostsPerDisk: 10},
-		{Name: "pd-balanced", HostsPerDisk: 10},
-		{Name: "pd-ssd", HostsPerDisk: 100},
-		{Name: "hyperdisk-ml", HostsPerDisk: 2500, AccessModes: true},
+		{Name: "pd-standard", HostsPerDisk: 10, MinGB: 1},
+		{Name: "pd-balanced", HostsPerDisk: 10, MinGB: 1},
+		{Name: "pd-ssd", HostsPerDisk: 100, MinGB: 1},
+		{Name: "hyperdisk-ml", HostsPerDisk: 2500, AccessModes: true, MinGB: 4},
 	}
 }
 
