@@ -9,6 +9,8 @@ import (
 
 	"cloud.google.com/go/compute/apiv1/computepb"
 	"google.golang.org/protobuf/proto"
+
+	"bigdisk/gcp/guest"
 )
 
 type attachState int
@@ -27,7 +29,8 @@ type attachment struct {
 	device string
 	mode   string
 	state  attachState
-	since  time.Time // when it became attached
+	since  time.Time    // when it became attached
+	health guest.Health // what the instance said last about it
 }
 
 // newAttachment takes the place on both sides.
@@ -83,6 +86,7 @@ func (s *Server) detached(a *attachment) {
 		m.Disks = slices.DeleteFunc(m.Disks, func(ad *computepb.AttachedDisk) bool { return ad.GetDeviceName() == a.device })
 	})
 	a.disk.pb = edited(a.disk.pb, func(m *computepb.Disk) {
+		a.disk.lastDetach = s.clock.Now()
 		m.Users = slices.DeleteFunc(m.Users, func(u string) bool { return u == user })
 		m.LastDetachTimestamp = s.now()
 	})
@@ -183,8 +187,7 @@ func (s *Server) attachConflict(i *instance, d *disk, ad *computepb.AttachedDisk
 		}
 	}
 	if limit := s.readerLimit(d.typeName); asReader && len(d.attachments) >= limit {
-		s.violate("instances.attachDisk %s: disk %s has %d instances already, the most that a %s takes",
-			i.link().path(), d.link().path(), limit, d.typeName)
+		s.checkLimit(i, d, limit)
 		return &opError{code: "LIMIT_EXCEEDED", status: http.StatusBadRequest,
 			message: fmt.Sprintf("Exceeded limit '%d' for number of instances a disk can be attached to: %s", limit, d.link().path())}
 	}

@@ -18,6 +18,7 @@ type disk struct {
 	attachments []*attachment // under way, attached and on their way out
 	users       int           // images and snapshots being made from it
 	lastAttach  time.Time
+	lastDetach  time.Time
 }
 
 func (d *disk) message() proto.Message { return d.pb }

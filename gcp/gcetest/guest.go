@@ -33,6 +33,7 @@ func (s *Server) SetGuestAttributes(project, zone, name, namespace string, value
 		if i, ok := s.instances.get(place{project, zone}, name); ok {
 			found = true
 			i.guest.set(namespace, values)
+			i.noteReport(namespace)
 		}
 	})
 	return found
@@ -89,6 +90,9 @@ func (s *Server) getGuestAttributes(c *call) (proto.Message, error) {
 	if !i.guest.query(s.clock.Now()) {
 		s.guestOver++
 		return nil, missing
+	}
+	if i.host != nil && i.host.hosts.spec.Service == namespace {
+		i.host.beat(s.clock.Now())
 	}
 	var entries []*computepb.GuestAttributesEntry
 	for _, k := range slices.Sorted(maps.Keys(i.guest.values[namespace])) {

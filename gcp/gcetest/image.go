@@ -212,6 +212,9 @@ func (s *Server) deleteImage(c *call) (*change, error) {
 		return nil, err
 	}
 	self, before := c.link("images"), img.pb.GetStatus()
+	if img.users > 0 {
+		return nil, errInUse(self.path(), "an operation")
+	}
 	if before == statusDeleting || before == statusPending {
 		return nil, errNotReady(self.path())
 	}

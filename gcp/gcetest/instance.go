@@ -18,6 +18,7 @@ type instance struct {
 	attachments []*attachment
 	gone        bool
 	guest       guestData
+	host        *host // nil for an instance that is no simulated host
 }
 
 func (i *instance) message() proto.Message { return i.pb }

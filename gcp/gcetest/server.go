@@ -50,6 +50,8 @@ type Server struct {
 	changing   map[*instance]time.Time
 	violations []string
 	guestOver  int
+	peakAll    int // instances in change at once
+	peakZone   int
 }
 
 // New makes a server that listens nowhere: it is an [http.Handler], and Start
