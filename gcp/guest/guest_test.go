@@ -154,8 +154,9 @@ func TestWriter(t *testing.T) {
 		want   string
 	}{
 		{"first", func() {}, "version health error current boot time sum"},
+		{"heartbeat", func() { r.Time = r.Time.Add(time.Minute) }, "version health error current boot time sum"},
 		{"nothing", func() {}, ""},
-		{"heartbeat", func() { r.Time = r.Time.Add(time.Minute) }, "time sum"},
+		{"next heartbeat", func() { r.Time = r.Time.Add(time.Minute) }, "time sum"},
 		{"failure", func() { r.Version, r.Health, r.Error = "v3", guest.Failed, "bad" }, "version health error sum"},
 		{"well again", func() { r.Health, r.Error, r.Current = guest.OK, "", "v3" }, "health error current sum"},
 		{"none current", func() { r.Health, r.Current = guest.Pending, "" }, "health current sum"},
@@ -170,9 +171,6 @@ func TestWriter(t *testing.T) {
 		if got, err := guest.Parse(m.keeps); err != nil || got != r {
 			t.Errorf("%s: the server has %+v, %v", step.name, got, err)
 		}
-	}
-	if err := w.Rewrite(t.Context(), r); err != nil || m.take() != "version health error current boot time sum" {
-		t.Errorf("rewrite: %v", err)
 	}
 	if len(m.bad) > 0 {
 		t.Errorf("the server was asked %q", m.bad)
@@ -216,7 +214,7 @@ func TestWriterFails(t *testing.T) {
 	changed := aReport()
 	changed.Time = when.Add(time.Hour)
 	m.fail = slices.Repeat([]int{503}, 4)
-	if err := w.Write(t.Context(), changed); err == nil || !strings.Contains(err.Error(), "guest attribute time: the metadata server says 503") {
+	if err := w.Write(t.Context(), changed); err == nil || !strings.Contains(err.Error(), "guest attribute version: the metadata server says 503") {
 		t.Errorf("a server that does not: %v", err)
 	}
 	if err := w.Write(t.Context(), changed); err != nil || m.take() != "version health error current boot time sum" {
@@ -224,17 +222,18 @@ func TestWriterFails(t *testing.T) {
 	}
 	for _, status := range []int{403, 404} {
 		m.fail = []int{status}
-		if err := w.Rewrite(t.Context(), changed); !errors.Is(err, guest.ErrDisabled) {
+		changed.Time = changed.Time.Add(time.Hour)
+		if err := w.Write(t.Context(), changed); !errors.Is(err, guest.ErrDisabled) {
 			t.Errorf("%d: %v", status, err)
 		}
 	}
 	m.fail = []int{400}
-	if err := w.Rewrite(t.Context(), changed); err == nil || len(m.fail) > 0 {
+	if err := w.Write(t.Context(), changed); err == nil || len(m.fail) > 0 {
 		t.Errorf("400: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := w.Rewrite(ctx, changed); !errors.Is(err, context.Canceled) {
+	if err := w.Write(ctx, changed); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	for _, service := range []string{"", "a/b", "a?b"} {

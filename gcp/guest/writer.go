@@ -59,6 +59,7 @@ type Writer struct {
 
 	mu      sync.Mutex
 	written map[string]string // what the server has, as far as is known
+	changed bool              // the last Write wrote more than the time
 	last    time.Time         // of the last request
 }
 
@@ -81,11 +82,17 @@ func NewWriter(service string, o Options) (*Writer, error) {
 
 // Write writes what differs from the report before, sum last. The first Write,
 // and the first one after an error, writes all: what the server has is not
-// known then.
+// known then. So does the first one that says nothing new after one that did,
+// since the service may have dropped some of that without saying so.
 func (w *Writer) Write(ctx context.Context, r Report) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	attributes := r.Attributes()
+	news := w.news(attributes)
+	if w.changed && !news {
+		clear(w.written)
+	}
+	w.changed = news
 	for _, k := range append(keys[:], keySum) {
 		v := attributes[k]
 		if old, known := w.written[k]; known && old == v {
@@ -100,13 +107,14 @@ func (w *Writer) Write(ctx context.Context, r Report) error {
 	return nil
 }
 
-// Rewrite writes all of the report, whatever was written before: the service
-// may have dropped some of it without saying so.
-func (w *Writer) Rewrite(ctx context.Context, r Report) error {
-	w.mu.Lock()
-	clear(w.written)
-	w.mu.Unlock()
-	return w.Write(ctx, r)
+// news reports whether anything but the time is new.
+func (w *Writer) news(attributes map[string]string) bool {
+	for _, k := range keys {
+		if old, known := w.written[k]; k != keyTime && (!known || old != attributes[k]) {
+			return true
+		}
+	}
+	return false
 }
 
 // put writes one key, again and again if the server is not well.
