@@ -207,11 +207,7 @@ func (c *change) read(ctx context.Context, step string) error {
 	if errors.Is(err, world.ErrGone) {
 		return err
 	}
-	notBefore := c.seen.Started
-	if c.since.After(notBefore) {
-		notBefore = c.since
-	}
-	c.reading = &hostchange.Reading{Report: report, Err: err, NotBefore: notBefore}
+	c.reading = &hostchange.Reading{Report: report, Err: err, Started: c.seen.Started, Touched: c.since}
 	return nil
 }
 

@@ -245,10 +245,14 @@ func (c *Controller) judge(r *state.Rollout) (over bool) {
 		}
 	}
 	allowed := plan.FailuresAllowed(r, w.Size)
-	if count <= allowed {
+	reason := fmt.Sprintf("%d hosts of wave %s failed, and %d of %d may; %s: %s", count, w.Name, allowed, w.Size, example, r.Failed[example].Reason)
+	switch {
+	case count > allowed:
+	case count > 0 && count >= w.Size:
+		reason = fmt.Sprintf("every host of wave %s failed; %s: %s", w.Name, example, r.Failed[example].Reason)
+	default:
 		return false
 	}
-	reason := fmt.Sprintf("%d hosts of wave %s failed, and %d of %d may; %s: %s", count, w.Name, allowed, w.Size, example, r.Failed[example].Reason)
 	c.opt.Log.Warn("too many hosts failed", "wave", w.Name, "failed", count, "allowed", allowed, "then", r.Speed.OnFailure)
 	c.stumble(r, reason)
 	return true

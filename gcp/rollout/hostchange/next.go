@@ -46,23 +46,23 @@ type Reading struct {
 	Report guest.Report
 	// Err is why there is no report.
 	Err error
-	// NotBefore is the earliest time of a report that counts: when the
-	// instance started, or what was last done to it.
-	NotBefore time.Time
+	// Started is when the instance started, and Touched when something was last
+	// done to it in this change; zero if not known.
+	Started, Touched time.Time
 }
 
-// skew is how far a host's clock may be behind.
+// skew is how far a host's clock may be off.
 const skew = 30 * time.Second
 
-// fresh reports whether the reading is of the host as it is now.
+// fresh reports whether the reading may be of the host as it is now: nothing in
+// it is from before the instance started or was touched.
 func (r *Reading) fresh() bool {
-	return r != nil && r.Err == nil && !r.Report.Time.Before(r.NotBefore.Add(-skew))
+	return r != nil && r.Err == nil && !r.Report.Time.Before(r.Started.Add(-skew)) && !r.Report.Time.Before(r.Touched.Add(-skew))
 }
 
-// after reports whether the reading is surely from after what was last done to
-// the host.
+// after reports whether the reading surely is from after the host was touched.
 func (r *Reading) after() bool {
-	return r.Err == nil && !r.Report.Time.Before(r.NotBefore.Add(skew))
+	return r.fresh() && (r.Touched.IsZero() || !r.Report.Time.Before(r.Touched.Add(skew)))
 }
 
 // Kind is what an [Action] is.
