@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"cloud.google.com/go/storage"
@@ -79,13 +80,19 @@ func transient(err error) bool {
 	)
 	switch {
 	case errors.As(err, &api):
-		return api.Code == http.StatusRequestTimeout || api.Code == http.StatusTooManyRequests || api.Code >= 500
+		return api.Code == http.StatusRequestTimeout || api.Code == http.StatusTooManyRequests || api.Code >= 500 || damaged(api)
 	case errors.Is(err, context.Canceled), errors.As(err, &cert), errors.As(err, &unknown):
 		return false
 	case errors.As(err, &slow), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &request), errors.As(err, &network):
 		return true
 	}
 	return storage.ShouldRetry(err)
+}
+
+// damaged says whether the server got other bytes than were sent: a 400 like
+// that of a bad request, but "Provided CRC32C … doesn't match".
+func damaged(err *googleapi.Error) bool {
+	return err.Code == http.StatusBadRequest && strings.Contains(strings.ToLower(err.Message), "crc32c")
 }
 
 // retryAfter is how long the server wants to be left alone.

@@ -6,32 +6,79 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
+	"strings"
 
 	"cloud.google.com/go/storage"
 	"github.com/google/uuid"
 )
 
-// writeKey is the metadata in which a writer knows its own write again.
-const writeKey = "bigdisk-write"
+const (
+	// writesKey is the metadata in which a writer knows its own write again: the
+	// tokens of the last writes, newest first.
+	writesKey = "bigdisk-writes"
+	// writesKept is how many tokens there are. Who asks only after so many more
+	// writes whether its own was among them hears that it was not.
+	writesKept = 16
+)
+
+// Superseded stands for the generation of a write that was overwritten before
+// its writer heard of it.
+const Superseded = -1
 
 // WriteIf replaces that generation of an object with data, or makes the object
 // if generation is 0, and returns the new generation. Errors wrap
 // [ErrPrecondition] if the object is in another generation, and nothing was
-// written. A write whose reply was lost is found by reading back.
+// written. A write whose reply was lost is found by reading back. If another
+// WriteIf came after it by then, it did happen, but its generation is not known
+// any more: [Superseded] is returned for it, which no object is ever in.
 func (c *Client) WriteIf(ctx context.Context, bucket, object string, data []byte, generation int64) (int64, error) {
 	token := uuid.NewString()
-	attrs := storage.ObjectAttrs{Metadata: map[string]string{writeKey: token}, ContentType: "application/json", CacheControl: "no-store"}
+	writes := token
+	if generation != 0 {
+		there, err := c.Attrs(ctx, bucket, object)
+		if err == nil && there.Generation != generation || errors.Is(err, ErrNotFound) {
+			err = named(bucket, object, ErrPrecondition)
+		}
+		if err != nil {
+			return 0, err
+		}
+		writes = prepend(token, there.Metadata[writesKey])
+	}
+	attrs := storage.ObjectAttrs{Metadata: map[string]string{writesKey: writes}, ContentType: "application/json", CacheControl: "no-store"}
 	written, err := c.put(ctx, bucket, object, data, generation, attrs)
 	if errors.Is(err, ErrPrecondition) {
-		there, e := c.Attrs(ctx, bucket, object)
-		if e == nil && there.Metadata[writeKey] == token {
-			return there.Generation, nil
-		}
+		return c.readBack(ctx, bucket, object, token)
 	}
 	if err != nil {
 		return 0, named(bucket, object, err)
 	}
 	return written.Generation, nil
+}
+
+// readBack looks whether a write whose attempt failed is there after all.
+func (c *Client) readBack(ctx context.Context, bucket, object, token string) (int64, error) {
+	there, err := c.Attrs(ctx, bucket, object)
+	if errors.Is(err, ErrNotFound) {
+		return 0, named(bucket, object, ErrPrecondition)
+	}
+	if err != nil {
+		return 0, err
+	}
+	switch slices.Index(strings.Fields(there.Metadata[writesKey]), token) {
+	case 0:
+		return there.Generation, nil
+	case -1:
+		return 0, named(bucket, object, ErrPrecondition)
+	default:
+		return Superseded, nil
+	}
+}
+
+// prepend puts a token before those of earlier writes.
+func prepend(token, earlier string) string {
+	tokens := append([]string{token}, strings.Fields(earlier)...)
+	return strings.Join(tokens[:min(len(tokens), writesKept)], " ")
 }
 
 // Create makes an object, or finds it there with the same bytes. Errors wrap
