@@ -38,6 +38,9 @@ type KeptUnit struct {
 	// one.
 	Data    []Extent
 	DataSum *DataSum
+	// Release, if it is there, is called once nothing will be read from Image
+	// any more for the unit that is being written, and at the latest by Close.
+	Release func()
 }
 
 // FilePlace is where the data of a regular file lies in an image.

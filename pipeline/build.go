@@ -27,6 +27,16 @@ import (
 // Errors name the module and the store path they are about; those about opts
 // alone wrap [ErrUsage]. A cancelled ctx ends the build soon, with its error.
 func Build(ctx context.Context, opts BuildOptions) (*BuildResult, error) {
+	b, err := open(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	result, err := b.build(ctx)
+	return result, b.close(ctx, err)
+}
+
+// open checks the options and opens what is needed to resolve and to read.
+func open(ctx context.Context, opts BuildOptions) (*builder, error) {
 	opts, err := opts.withDefaults()
 	if err != nil {
 		return nil, err
@@ -35,13 +45,22 @@ func Build(ctx context.Context, opts BuildOptions) (*BuildResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	src, nix, err := openSources(ctx, opts)
+	packer, err := openPacker(ctx, opts, format)
 	if err != nil {
 		return nil, err
 	}
-	defer src.Close()
-	b := &builder{opts: opts, format: format, source: src, nix: nix}
-	return b.build(ctx)
+	src, nix, err := openSources(ctx, opts)
+	if err != nil {
+		return nil, packer.close(ctx, err)
+	}
+	return &builder{opts: opts, format: format, source: src, nix: nix, packer: packer}, nil
+}
+
+// close releases what open opened, after what ended with err.
+func (b *builder) close(ctx context.Context, err error) error {
+	err = b.packer.close(ctx, err)
+	b.source.Close()
+	return err
 }
 
 // builder is one build.
@@ -52,6 +71,7 @@ type builder struct {
 	nix    *nixSource // of source; nil without
 	given  givenFiles
 	base   *base.Image // nil without
+	packer *packer     // nil without
 }
 
 // build is the way from a lock file to an image.

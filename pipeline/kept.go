@@ -106,11 +106,30 @@ func (b *builder) kept(plan *plan, i int) bool {
 	return b.base != nil && !watches(plan, path) && b.base.Has(path, plan.info(i).NarHash)
 }
 
-// openPath gives a path's contents: from the base, or from the source.
+// openPath gives a path's contents: from the base, from the cache, or from the
+// source.
 func (b *builder) openPath(ctx context.Context, plan *plan, i int) (store.Contents, error) {
-	if !b.kept(plan, i) {
-		return b.source.Open(ctx, plan.info(i))
+	if b.kept(plan, i) {
+		return b.openKept(ctx, plan, i)
 	}
+	if b.packer != nil && !watches(plan, plan.order[i]) {
+		return b.openPacked(ctx, plan.info(i))
+	}
+	return b.source.Open(ctx, plan.info(i))
+}
+
+func (b *builder) openPacked(ctx context.Context, info *store.PathInfo) (store.Contents, error) {
+	entries, err := b.packer.find(ctx, info)
+	if entries == nil && err == nil {
+		entries, err = b.packer.pack(ctx, b.source, info)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &keptPath{entries: entries}, nil
+}
+
+func (b *builder) openKept(ctx context.Context, plan *plan, i int) (store.Contents, error) {
 	entries, err := b.base.Unit(ctx, plan.order[i])
 	switch {
 	case err == nil:

@@ -81,6 +81,12 @@ type BuildOptions struct {
 	Base                    string
 	BaseOptional, TrustBase bool
 
+	// Cache is a directory, or gs://BUCKET/PREFIX, that keeps compressed store
+	// paths for later builds and other machines; squashfs only. CacheSize bounds
+	// a directory in bytes; 0 is no bound. The image does not depend on it.
+	Cache     string
+	CacheSize int64
+
 	// Output is the image file. The manifest goes beside it, see [ManifestName].
 	Output string
 	// Format is [Squashfs] or [Ext4]; "" goes by the suffix of Output.
@@ -200,6 +206,9 @@ func (o BuildOptions) withDefaults() (BuildOptions, error) {
 	}
 	if o.Base == "" && (o.BaseOptional || o.TrustBase) {
 		return o, fmt.Errorf("%w: --base-optional and --trust-base are about a base: give --base IMAGE", ErrUsage)
+	}
+	if o.CacheSize < 0 || o.Cache == "" && o.CacheSize != 0 {
+		return o, fmt.Errorf("%w: --cache-size is about a cache: give --cache", ErrUsage)
 	}
 	if o.Latest < 0 || o.Jobs < 0 || o.BlockSize < 0 || o.MemoryBudget < 0 || o.SpoolBudget < 0 {
 		return o, fmt.Errorf("%w: a number of versions, jobs or bytes is negative", ErrUsage)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -41,6 +42,9 @@ type buildOptions struct {
 	Base         string `yaml:"base"`
 	BaseOptional bool   `yaml:"base-optional"`
 	TrustBase    bool   `yaml:"trust-base"`
+
+	Cache     string   `yaml:"cache"`
+	CacheSize byteSize `yaml:"cache-size"`
 
 	Output      string   `yaml:"output"`
 	Format      string   `yaml:"format"`
@@ -84,6 +88,9 @@ func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.Base, "base", "", "take store paths that have not changed from this earlier `IMAGE`, whose manifest is beside it; the new one does not depend on it")
 	f.BoolVar(&o.BaseOptional, "base-optional", false, "build what cannot be taken from the base")
 	f.BoolVar(&o.TrustBase, "trust-base", false, "do not hold what is taken from the base against its manifest")
+
+	f.StringVar(&o.Cache, "cache", "", "squashfs: keep compressed store paths in this `DIR` or gs://BUCKET/PREFIX, for later builds and other machines")
+	f.Var(&o.CacheSize, "cache-size", "drop from a cache directory what was used longest ago, down to this size (default no bound)")
 
 	f.StringVarP(&o.Output, "output", "o", "", "write the image to this `FILE`, and its description to FILE.manifest.json")
 	f.StringVar(&o.Format, "format", "", "`FORMAT` of the image, squashfs or ext4 (default by the suffix of -o: .sqsh, .squashfs; .raw, .img, .ext4)")
@@ -163,6 +170,9 @@ func (o *buildOptions) resolve(dir string) error {
 	for _, p := range []*string{&o.Lock, &o.Base, &o.Output, &o.AutoUpgrade, &o.RecommendUpgrade, &o.ActiveModules, &o.Mapping} {
 		*p = relativeTo(dir, *p)
 	}
+	if !strings.HasPrefix(o.Cache, "gs://") {
+		o.Cache = relativeTo(dir, o.Cache)
+	}
 	o.Nix.resolve(dir)
 	for i := range o.From {
 		from, err := resolveStore(dir, o.From[i])
@@ -189,6 +199,7 @@ func (o *buildOptions) pipelineOptions() pipeline.BuildOptions {
 		Flake: o.Nix.Flake, FlakeAttr: o.Nix.Attr, KeepGoing: o.KeepGoing, SkipMissing: o.SkipMissing,
 		From: o.From, TrustedKeys: o.TrustedKeys, NoCheckSigs: o.NoCheckSigs,
 		Base: o.Base, BaseOptional: o.BaseOptional, TrustBase: o.TrustBase,
+		Cache: o.Cache, CacheSize: int64(o.CacheSize),
 		Output: o.Output, Format: o.Format, Compression: o.Compression, BlockSize: int(o.BlockSize),
 		UID: o.Owner.uid, GID: o.Owner.gid, Label: o.Label,
 		Size: int64(o.Size), Writable: o.Writable, Verity: o.Verity, Verify: o.Verify,
@@ -199,6 +210,22 @@ func (o *buildOptions) pipelineOptions() pipeline.BuildOptions {
 }
 
 func runBuild(ctx context.Context, opts *buildOptions, stdout io.Writer) error {
+	var result *pipeline.BuildResult
+	err := opts.run(func(build pipeline.BuildOptions) (err error) {
+		result, err = pipeline.Build(ctx, build)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if opts.JSON {
+		return json.NewEncoder(stdout).Encode(result)
+	}
+	return printResult(stdout, result)
+}
+
+// run gives what the options say to do, and shows its progress.
+func (opts *buildOptions) run(do func(pipeline.BuildOptions) error) error {
 	mode, err := progress.ParseMode(opts.Progress)
 	if err != nil {
 		return usageError{fmt.Errorf("--progress: %w", err), "see bigdisk build --help"}
@@ -216,15 +243,9 @@ func runBuild(ctx context.Context, opts *buildOptions, stdout io.Writer) error {
 	build.Progress = progress.New(nil)
 	display := progress.Show(build.Progress, mode, os.Stderr)
 	build.Logger = newLogger(display)
-	result, err := pipeline.Build(ctx, build)
+	err = do(build)
 	display.Close()
-	if err != nil {
-		return err
-	}
-	if opts.JSON {
-		return json.NewEncoder(stdout).Encode(result)
-	}
-	return printResult(stdout, result)
+	return err
 }
 
 // printResult sums a build up for people.

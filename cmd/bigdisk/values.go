@@ -9,14 +9,14 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// byteSize is a flag of bytes: a number, or one with K, M or G after it for
+// byteSize is a flag of bytes: a number, or one with K, M, G or T after it for
 // powers of 1024. Zero is unset.
 type byteSize int64
 
 var byteUnits = []struct {
 	suffix string
 	bytes  int64
-}{{"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}}
+}{{"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}, {"T", 1 << 40}}
 
 // Set reads a size.
 func (b *byteSize) Set(s string) error {

@@ -40,6 +40,7 @@ type Image struct {
 	fs       filesystem
 	manifest *image.Manifest
 	trust    bool
+	release  func()
 	paths    []read.DirEntry // of the store, by name
 }
 
@@ -50,6 +51,9 @@ type Options struct {
 	Writer image.ManifestOptions
 	// Trust leaves the data's sums unchecked.
 	Trust bool
+	// Release is called by a writer that has taken a unit, see
+	// [image.KeptUnit].
+	Release func()
 }
 
 // filesystem is the image without a partition table around it.
@@ -72,7 +76,7 @@ func New(ctx context.Context, name string, disk io.ReaderAt, size int64, m *imag
 	if err := fits(m, opts); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	b := &Image{name: name, manifest: m, trust: opts.Trust, fs: filesystem{disk: disk}}
+	b := &Image{name: name, manifest: m, trust: opts.Trust, release: opts.Release, fs: filesystem{disk: disk}}
 	if m.Image.Part != nil {
 		b.fs.offset = m.Image.Part.Offset
 	}

@@ -36,7 +36,7 @@ func (b *Image) unit(ctx context.Context, path store.Path) ([]Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	u := &unit{base: b, path: p, kept: &image.KeptUnit{Image: b.fs, DataSum: p.DataSum}, lengths: make(map[int64]uint32)}
+	u := &unit{base: b, path: p, kept: &image.KeptUnit{Image: b.fs, DataSum: p.DataSum, Release: b.release}, lengths: make(map[int64]uint32)}
 	for _, x := range p.Data {
 		u.kept.Data = append(u.kept.Data, image.Extent{Offset: x.Offset - b.fs.offset, Length: x.Length})
 	}

@@ -42,6 +42,7 @@ func (w *Writer) createKept(e *store.Entry, k *image.Kept) error {
 	}
 	w.countFile(e)
 	w.noteSum(k.Sum)
+	w.use(k.Unit)
 	if known := w.seen.find(k.Sum); known != nil {
 		c.loc = known
 		return nil
@@ -183,4 +184,46 @@ type keptFragment struct{ *followed }
 func (k keptFragment) commit(b *backEnd) error {
 	b.fragments = append(b.fragments, fragment{b.out.pos, k.at.Size})
 	return b.out.copy(k.unit, k.at.Start, int64(k.at.Size&^blockStored))
+}
+
+// use notes an earlier image's unit, to release it.
+func (w *Writer) use(u *image.KeptUnit) {
+	if u.Release != nil && (len(w.used) == 0 || w.used[len(w.used)-1] != u) {
+		w.used = append(w.used, u)
+	}
+}
+
+// releaseUsed has what was used so far released when its data has been taken.
+func (w *Writer) releaseUsed() error {
+	if len(w.used) == 0 {
+		return nil
+	}
+	r := release(w.used)
+	w.used = nil
+	return w.queue(r)
+}
+
+type release []*image.KeptUnit
+
+func (r release) commit(b *backEnd) error {
+	if err := b.out.endCopy(); err != nil {
+		return err
+	}
+	for _, u := range r {
+		u.Release()
+	}
+	return nil
+}
+
+// releaseAll releases what a failure kept from being taken.
+func (w *Writer) releaseAll() {
+	left := w.used
+	for s := range w.steps {
+		if r, ok := s.(release); ok {
+			left = append(left, r...)
+		}
+	}
+	for _, u := range left {
+		u.Release()
+	}
 }

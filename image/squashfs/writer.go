@@ -66,6 +66,7 @@ type Writer struct {
 
 	layout image.Layout // the counters in it are the front end's
 	inUnit bool         // entries belong to the last of its units
+	used   []*image.KeptUnit
 }
 
 // incoming is the regular file whose bytes are being written.
@@ -154,7 +155,7 @@ func (w *Writer) Begin(unit string) error {
 	if w.inUnit = unit != ""; w.inUnit {
 		w.layout.Units = append(w.layout.Units, image.Unit{Name: unit})
 	}
-	if err := w.queue(unitStart(unit)); err != nil {
+	if err := cmp.Or(w.queue(unitStart(unit)), w.releaseUsed()); err != nil {
 		return w.fail(err)
 	}
 	return nil
@@ -452,6 +453,7 @@ func (w *Writer) Close() error {
 	if w.err == nil {
 		w.err = w.back.finish(w.inodes)
 	}
+	w.releaseAll()
 	w.back.close()
 	w.cancel(ErrClosed)
 	return w.err
