@@ -97,7 +97,7 @@ func (h *host) settle(a *attachment, sick bool) {
 
 // say publishes a report.
 func (h *host) say(health guest.Health, version, text string) {
-	h.report = &guest.Report{Version: version, Health: health, Error: text, Current: h.current, BootID: h.bootID, Time: h.hosts.s.clock.Now()}
+	h.report = &guest.Report{Version: version, Health: health, Error: text, Current: h.current, BootID: h.bootID, Time: h.hosts.s.present()}
 	h.publish()
 }
 

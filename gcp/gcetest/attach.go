@@ -64,7 +64,7 @@ func (i *instance) hasDevice(name string) bool {
 
 // attached makes the attachment visible.
 func (s *Server) attached(a *attachment) {
-	a.state, a.since, a.disk.lastAttach = attached, s.clock.Now(), s.clock.Now()
+	a.state, a.since, a.disk.lastAttach = attached, s.present(), s.present()
 	a.inst.pb = edited(a.inst.pb, func(m *computepb.Instance) { m.Disks = append(m.Disks, a.pb) })
 	a.disk.pb = edited(a.disk.pb, func(m *computepb.Disk) {
 		m.Users, m.LastAttachTimestamp = append(m.Users, a.inst.link().url()), s.now()
@@ -86,7 +86,7 @@ func (s *Server) detached(a *attachment) {
 		m.Disks = slices.DeleteFunc(m.Disks, func(ad *computepb.AttachedDisk) bool { return ad.GetDeviceName() == a.device })
 	})
 	a.disk.pb = edited(a.disk.pb, func(m *computepb.Disk) {
-		a.disk.lastDetach = s.clock.Now()
+		a.disk.lastDetach = s.present()
 		m.Users = slices.DeleteFunc(m.Users, func(u string) bool { return u == user })
 		m.LastDetachTimestamp = s.now()
 	})

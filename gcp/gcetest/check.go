@@ -62,7 +62,7 @@ func (s *Server) PeakChanging() (all, zone int) {
 // violate notes that a rule was broken; s.mu is held.
 func (s *Server) violate(format string, args ...any) {
 	if len(s.violations) < maxViolations {
-		s.violations = append(s.violations, s.clock.Now().UTC().Format(time.RFC3339Nano)+" "+fmt.Sprintf(format, args...))
+		s.violations = append(s.violations, s.present().UTC().Format(time.RFC3339Nano)+" "+fmt.Sprintf(format, args...))
 	}
 }
 
@@ -126,7 +126,7 @@ func (s *Server) checkDeletion(d *disk) {
 	}
 	if len(d.attachments) > 0 {
 		s.violate("disks.delete %s: it is attached to %s", d.link().path(), d.attachments[0].inst.link().path())
-	} else if ago := s.clock.Now().Sub(last); !last.IsZero() && ago < s.checks.DeleteGuard {
+	} else if ago := s.present().Sub(last); !last.IsZero() && ago < s.checks.DeleteGuard {
 		s.violate("disks.delete %s: it was attached until %v ago", d.link().path(), ago)
 	}
 }
@@ -134,7 +134,7 @@ func (s *Server) checkDeletion(d *disk) {
 // checkConcurrency counts an instance as being in change from now on.
 func (s *Server) checkConcurrency(method string, i *instance) {
 	if _, known := s.changing[i]; !known {
-		s.changing[i] = s.clock.Now()
+		s.changing[i] = s.present()
 	}
 	all, zone := s.countChanging(i)
 	s.peakAll, s.peakZone = max(s.peakAll, all), max(s.peakZone, zone)
@@ -184,7 +184,7 @@ func (s *Server) inChange(i *instance, since time.Time) bool {
 	if newest == nil || newest.health == guest.OK || newest.health == guest.Failed {
 		return false
 	}
-	return s.checks.ChangeTimeout <= 0 || s.clock.Now().Sub(since) < s.checks.ChangeTimeout
+	return s.checks.ChangeTimeout <= 0 || s.present().Sub(since) < s.checks.ChangeTimeout
 }
 
 // noteReport takes down what an instance says about the disk attached last.

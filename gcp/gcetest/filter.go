@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -52,6 +53,9 @@ func (n negate) match(m proto.Message) (bool, error) {
 
 // ParseFilter reads a filter. The empty one matches everything.
 func ParseFilter(text string) (*Filter, error) {
+	if len(text) > maxFilter || !utf8.ValidString(text) {
+		return nil, fmt.Errorf("the filter is not UTF-8 of at most %d bytes", maxFilter)
+	}
 	tokens, err := filterTokens(text)
 	if err != nil {
 		return nil, err
@@ -84,7 +88,7 @@ type filterToken struct {
 
 func (t filterToken) is(word string) bool { return !t.quoted && t.text == word }
 
-var filterWord = regexp.MustCompile(`^(\(|\)|!=|<=|>=|=|<|>|:|-?[^\s()=<>:!"]+|-)`)
+var filterWord = regexp.MustCompile(`^(\(|\)|!=|<=|>=|=|<|>|:|-?[^\s()=<>:!",]+|-)`)
 
 func filterTokens(text string) ([]filterToken, error) {
 	var tokens []filterToken
@@ -131,7 +135,10 @@ type filterParser struct {
 	comparisons, regexps int
 }
 
-const maxFilterDepth = 100 // of parentheses
+const (
+	maxFilter      = 8192 // bytes
+	maxFilterDepth = 100  // of parentheses
+)
 
 func (p *filterParser) peek(word string) bool { return p.at < len(p.tokens) && p.tokens[p.at].is(word) }
 

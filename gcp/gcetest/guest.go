@@ -87,12 +87,12 @@ func (s *Server) getGuestAttributes(c *call) (proto.Message, error) {
 	}
 	namespace, key, _ := strings.Cut(query, "/")
 	missing := &apiError{http.StatusNotFound, "notFound", fmt.Sprintf("The resource '%s' of type 'Guest Attribute' was not found.", query)}
-	if !i.guest.query(s.clock.Now()) {
+	if !i.guest.query(s.present()) {
 		s.guestOver++
 		return nil, missing
 	}
 	if i.host != nil && i.host.hosts.spec.Service == namespace {
-		i.host.beat(s.clock.Now())
+		i.host.beat(s.present())
 	}
 	var entries []*computepb.GuestAttributesEntry
 	for _, k := range slices.Sorted(maps.Keys(i.guest.values[namespace])) {

@@ -65,7 +65,7 @@ func (s *Server) mutate(c *call, f fate) (*operation, error) {
 
 func (s *Server) startOperation(c *call, ch *change, f fate) *operation {
 	id := s.newID()
-	name := fmt.Sprintf("operation-%d-%012x-%08x-%08x", s.clock.Now().UnixMilli(), id&(1<<48-1), s.rand.Uint32(), s.rand.Uint32())
+	name := fmt.Sprintf("operation-%d-%012x-%08x-%08x", s.present().UnixMilli(), id&(1<<48-1), s.rand.Uint32(), s.rand.Uint32())
 	self := link{c.project, c.zone, "operations", name}
 	op := &operation{change: ch, method: c.route.method, body: c.raw, held: f.stuck, busy: ch.work != nil, done: make(chan struct{})}
 	op.pb = &computepb.Operation{

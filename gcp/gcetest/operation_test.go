@@ -95,7 +95,9 @@ func TestImportFailsInsideTheOperation(t *testing.T) {
 			}
 			return gcetest.ImageInfo{DiskSizeGB: 7, ArchiveBytes: 12345}, nil
 		}})
-		raw := func(object string) *computepb.RawDisk { return &computepb.RawDisk{Source: proto.String(bucket + object)} }
+		raw := func(object string) *computepb.RawDisk {
+			return &computepb.RawDisk{Source: proto.String(bucket + object)}
+		}
 		op, err := c.insertImage(&computepb.Image{Name: proto.String("bad"), RawDisk: raw("bad.tar.gz")})
 		wantLate(t, c.await("", op, err), "INVALID_IMAGE_TAR", 400)
 		img, err := c.images.Get(c.ctx, &computepb.GetImageRequest{Project: project, Image: "bad"})

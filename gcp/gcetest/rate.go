@@ -49,7 +49,7 @@ func (s *Server) limited(c *call) bool {
 		w = &rateWindow{}
 		s.rates[key] = w
 	}
-	if index := s.clock.Now().UnixNano() / int64(limit.Per); index != w.index {
+	if index := s.present().UnixNano() / int64(limit.Per); index != w.index {
 		*w = rateWindow{index: index}
 	}
 	w.calls++
@@ -66,7 +66,7 @@ func (s *Server) arrive(c *call) (f fate) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.runDue()
-	c.log = &Call{Time: s.clock.Now(), Method: c.route.method, Project: c.project, Zone: c.zone, Resource: c.name,
+	c.log = &Call{Time: s.present(), Method: c.route.method, Project: c.project, Zone: c.zone, Resource: c.name,
 		RequestID: c.id, mutates: c.route.change != nil, group: c.route.group}
 	s.calls = append(s.calls, c.log)
 	if c.log.mutates && c.route.takesRequestID() && c.id == "" {

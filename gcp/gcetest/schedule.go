@@ -34,7 +34,7 @@ func (h *eventHeap) Pop() any {
 // schedule plans do for d from now; s.mu is held.
 func (s *Server) schedule(d time.Duration, do func()) {
 	s.eventSeq++
-	heap.Push(&s.events, event{at: s.clock.Now().Add(max(d, 0)), seq: s.eventSeq, do: do})
+	heap.Push(&s.events, event{at: s.present().Add(max(d, 0)), seq: s.eventSeq, do: do})
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -46,8 +46,20 @@ func (s *Server) schedule(d time.Duration, do func()) {
 // and not on when the scheduler's goroutine was last given a processor.
 func (s *Server) runDue() {
 	for len(s.events) > 0 && !s.events[0].at.After(s.clock.Now()) {
-		heap.Pop(&s.events).(event).do()
+		e := heap.Pop(&s.events).(event)
+		s.eventTime = e.at
+		e.do()
 	}
+	s.eventTime = time.Time{}
+}
+
+// present is the moment that it is: within an event the one that it was planned
+// for, although it may happen later; s.mu is held.
+func (s *Server) present() time.Time {
+	if !s.eventTime.IsZero() {
+		return s.eventTime
+	}
+	return s.clock.Now()
 }
 
 // runEvents runs until Close.

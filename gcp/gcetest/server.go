@@ -26,11 +26,12 @@ type Server struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 
-	mu       sync.Mutex // everything below
-	rand     *rand.Rand
-	events   eventHeap
-	eventSeq uint64
-	lastID   uint64
+	mu        sync.Mutex // everything below
+	rand      *rand.Rand
+	events    eventHeap
+	eventSeq  uint64
+	eventTime time.Time // of the event that is happening, else zero
+	lastID    uint64
 
 	zones       []string // sorted
 	unreachable map[string]bool
@@ -132,7 +133,7 @@ func timestamp(t time.Time) *string {
 	return &text
 }
 
-func (s *Server) now() *string { return timestamp(s.clock.Now()) }
+func (s *Server) now() *string { return timestamp(s.present()) }
 
 // locked runs f while nothing else happens on the server, with everything done that
 // was due. f must not call the server.
