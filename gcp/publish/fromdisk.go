@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"cloud.google.com/go/compute/apiv1/computepb"
 	"google.golang.org/protobuf/proto"
@@ -75,7 +76,11 @@ func (p *publisher) runBuild(ctx context.Context) error {
 				return have.GetStatus(), b.differs(have), err
 			})
 		}
-		return p.maker.patiently(ctx, make(slots, 1), func() (State, error) { return b.ensureSnapshot(ctx) })
+		state, err := p.maker.patiently(ctx, make(slots, 1), func() (State, error) { return b.ensureSnapshot(ctx) })
+		if err == nil {
+			b.clean(ctx)
+		}
+		return state, err
 	})
 	if err != nil {
 		return fmt.Errorf("snapshot %s was not made", b.item.Name)
@@ -98,13 +103,16 @@ func (b *build) ensureSnapshot(ctx context.Context) (State, error) {
 	if err == nil && state == Created {
 		_, err = look(ctx)
 	}
-	if err != nil || b.DryRun {
-		return state, err
+	return state, err
+}
+
+// clean deletes the disk that was written, which may be one of an earlier run.
+// The snapshot does not need it.
+func (b *build) clean(ctx context.Context) {
+	_, err := b.maker.patiently(ctx, make(slots, 1), func() (State, error) { return "", b.remove(ctx) })
+	if err != nil {
+		b.Logger.Warn("the disk that the snapshot was made from is left", "disk", gce.Path(b.diskLink()), "because", err)
 	}
-	if err := b.clean(ctx); err != nil {
-		b.Logger.Warn("the disk that the snapshot was made from is left", "disk", b.diskLink(), "because", err)
-	}
-	return state, nil
 }
 
 // note keeps what disks made from the snapshot have to be like.
@@ -235,31 +243,39 @@ func (b *build) attached(ctx context.Context) (string, error) {
 	return "", nil
 }
 
+// attachPatience is how long a refused attachment may turn out to be under way
+// already: an instance lists what is attached, not what is being attached.
+const attachPatience = 2 * time.Minute
+
 // attach attaches the disk to the builder unless it is. After any failure the
 // instance says whether it is attached now.
 func (b *build) attach(ctx context.Context) (string, error) {
-	device, err := b.attached(ctx)
-	if err != nil || device != "" {
-		return device, err
+	for deadline := b.Clock.Now().Add(attachPatience); ; {
+		device, err := b.attached(ctx)
+		if err != nil || device != "" {
+			return device, err
+		}
+		failed := b.Compute.AttachDisk(ctx, b.project, b.zone, b.FromDisk.Builder.Instance, &computepb.AttachedDisk{
+			Source:     proto.String(b.diskLink()),
+			DeviceName: proto.String(b.device()),
+			Mode:       proto.String(computepb.AttachedDisk_READ_WRITE.String()),
+			AutoDelete: proto.Bool(false),
+		})
+		if failed == nil {
+			return b.device(), nil
+		}
+		if passes(failed) || errors.Is(failed, gce.ErrPermission) || errors.Is(failed, gce.ErrQuota) || b.Clock.Now().After(deadline) {
+			return "", failed
+		}
+		if err := gce.Sleep(ctx, b.Clock, 3*time.Second); err != nil {
+			return "", errors.Join(failed, err)
+		}
 	}
-	failed := b.Compute.AttachDisk(ctx, b.project, b.zone, b.FromDisk.Builder.Instance, &computepb.AttachedDisk{
-		Source:     proto.String(b.diskLink()),
-		DeviceName: proto.String(b.device()),
-		Mode:       proto.String(computepb.AttachedDisk_READ_WRITE.String()),
-		AutoDelete: proto.Bool(false),
-	})
-	if failed == nil {
-		return b.device(), nil
-	}
-	device, err = b.attached(ctx)
-	if err != nil || device == "" {
-		return "", errors.Join(failed, err)
-	}
-	return device, nil
 }
 
-// clean deletes the disk that was written, which may be one of an earlier run.
-func (b *build) clean(ctx context.Context) error {
+// remove detaches and deletes the disk that was written, if it is there and
+// ours.
+func (b *build) remove(ctx context.Context) error {
 	have, err := b.Compute.Disk(ctx, b.project, b.zone, b.diskName())
 	if errors.Is(err, gce.ErrNotFound) {
 		return nil
@@ -277,8 +293,9 @@ func (b *build) clean(ctx context.Context) error {
 	if err != nil && !errors.Is(err, gce.ErrNotFound) {
 		return err
 	}
-	if err := b.Compute.DeleteDisk(ctx, b.project, b.zone, b.diskName()); !errors.Is(err, gce.ErrNotFound) {
-		return err
+	err = b.Compute.DeleteDisk(ctx, b.project, b.zone, b.diskName())
+	if errors.Is(err, gce.ErrNotFound) {
+		return nil
 	}
-	return nil
+	return err
 }

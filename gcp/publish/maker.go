@@ -169,6 +169,12 @@ func (e *ensuring) make(ctx context.Context) (State, error) {
 		e.ours = true
 		return "", nil
 	}
+	// What was refused may have been the repetition of a request that had been
+	// granted, and whose answer was lost.
+	if now, unread := e.look(ctx); unread == nil && (now == making || now == ready) {
+		e.ours = true
+		return "", nil
+	}
 	return "", err
 }
 

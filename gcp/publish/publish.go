@@ -224,6 +224,9 @@ func (p *publisher) run(ctx context.Context) {
 		p.leave(p.items, err)
 		return
 	}
+	if p.Format == FormatRaw {
+		return
+	}
 	if p.build != nil {
 		if err := p.runBuild(ctx); err != nil {
 			p.leave(p.items, err)
