@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -110,6 +111,20 @@ func TestBaseChangesNothing(t *testing.T) {
 			if !bytes.Equal(full, build("again", second, "onto")) {
 				t.Error("the image on top of one that has a base differs")
 			}
+			if suffix == ".raw" {
+				return
+			}
+			opts.Cache = filepath.Join(dir, "cache")
+			shard := opts
+			shard.Paths = second
+			if _, err := Pack(t.Context(), shard, Shard{Index: r.IntN(3), Count: 3}); err != nil {
+				t.Fatal(err)
+			}
+			for _, onto := range []string{"", "", "base"} {
+				if !bytes.Equal(full, build("cached", second, onto)) {
+					t.Errorf("the image from the cache, on top of %q, differs", onto)
+				}
+			}
 		})
 	}
 }
@@ -190,5 +205,87 @@ func copyFile(t *testing.T, from, to string) {
 	t.Helper()
 	if err := os.WriteFile(to, readFile(t, from), 0o666); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestCacheDamaged wants a file in the cache that is damaged to be made again.
+func TestCacheDamaged(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 5))
+	from, paths := randomStore(t, r, 5)
+	dir := t.TempDir()
+	opts := BuildOptions{From: []string{from}, NoCheckSigs: true, Paths: some(r, paths, 2), BlockSize: 4096}
+	opts.Output, opts.Cache = filepath.Join(dir, "a.sqsh"), filepath.Join(dir, "cache")
+	build := func() []byte {
+		if _, err := Build(t.Context(), opts); err != nil {
+			t.Fatal(err)
+		}
+		return readFile(t, opts.Output)
+	}
+	want := build()
+	files, err := filepath.Glob(filepath.Join(opts.Cache, "*", "*"))
+	if err != nil || len(files) != 5 {
+		t.Fatalf("%d files in the cache, %v", len(files), err)
+	}
+	for i, at := range []int{0, 200, -1, -24, -40} {
+		for _, cut := range []bool{false, true} {
+			whole := readFile(t, files[i])
+			at := (at + len(whole)) % len(whole)
+			b := bytes.Clone(whole)
+			if b[at] ^= 0x55; cut {
+				b = b[:at]
+			}
+			if err := os.WriteFile(files[i], b, 0o666); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(build(), want) {
+				t.Errorf("with byte %d damaged (cut: %t) the image differs", at, cut)
+			}
+			if !bytes.Equal(readFile(t, files[i]), whole) {
+				t.Errorf("with byte %d damaged (cut: %t) the file was not made again", at, cut)
+			}
+		}
+	}
+}
+
+// TestShards wants every path in exactly one shard, the shards alike in bytes,
+// and the same ones in every run.
+func TestShards(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 3))
+	from, paths := randomStore(t, r, 40)
+	opts := BuildOptions{From: []string{from}, NoCheckSigs: true, Output: "x.sqsh", Paths: some(r, paths, 2)}
+	b, err := open(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.source.Close()
+	plan, err := b.resolve(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, count := range []int{1, 2, 7, 60} {
+		seen := make(map[int]bool)
+		var least, most, largest int64 = 1 << 60, 0, 0
+		for i := range count {
+			part := partOf(plan, Shard{i, count})
+			if !slices.Equal(part, partOf(plan, Shard{i, count})) {
+				t.Errorf("shard %d of %d is another the second time", i, count)
+			}
+			var bytes int64
+			for _, p := range part {
+				if seen[p] {
+					t.Errorf("path %d is in two of %d shards", p, count)
+				}
+				seen[p] = true
+				bytes += plan.info(p).NarSize
+				largest = max(largest, plan.info(p).NarSize)
+			}
+			least, most = min(least, bytes), max(most, bytes)
+		}
+		if len(seen) != len(plan.order) {
+			t.Errorf("%d of %d paths are in one of %d shards", len(seen), len(plan.order), count)
+		}
+		if most-least > largest {
+			t.Errorf("of %d shards one has %d bytes, one %d", count, least, most)
+		}
 	}
 }
