@@ -138,12 +138,16 @@ func labelText(s string) bool {
 }
 
 // CheckVersion says what is wrong with a version that somebody chose: it is 1
-// to 200 printable characters without spaces. Names and labels are made from it
-// by [DiskName], [LabelValue] and their like.
+// to 200 printable characters without spaces, and does not end like a name that
+// was shortened. Names and labels are made from it by [DiskName], [LabelValue]
+// and their like.
 func CheckVersion(s string) error {
 	bad := func(c rune) bool { return !unicode.IsGraphic(c) || unicode.IsSpace(c) }
 	if s == "" || len(s) > maxVersion || !utf8.ValidString(s) || strings.ContainsFunc(s, bad) {
 		return fmt.Errorf("the version %q is not 1 to %d printable characters without spaces", clip(s), maxVersion)
+	}
+	if digestSuffix.MatchString(s) {
+		return fmt.Errorf("the version %q ends like a shortened name, with -x and 10 hexadecimal digits", clip(s))
 	}
 	return nil
 }

@@ -55,9 +55,11 @@ func DeviceName(service, version string) string {
 }
 
 // ObjectPrefix is what the names of all of a version's objects in the bucket
-// begin with. It ends with a slash.
+// begin with. It ends with a slash. What follows the service in [DeviceName]
+// will do for the version, so that a host finds the objects of a disk that it
+// has.
 func ObjectPrefix(service, version string) string {
-	return service + "/" + resourceName("v", version)[len("v-"):] + "/"
+	return service + "/" + DeviceName(service, version)[len(service)+1:] + "/"
 }
 
 // ObjectName is the name of the object that Compute Engine imports a version
@@ -91,7 +93,7 @@ func LabelValue(s string) string {
 
 // resourceName joins parts to a name that Compute Engine takes. A service that
 // Parse accepts comes first, so that a letter does. Within a service, different
-// parts give different names.
+// versions that [CheckVersion] accepts have different names.
 func resourceName(parts ...string) string {
 	joined := strings.Join(parts, "-")
 	name := fit(joined, strings.Join(parts, "\x00"), maxName, nameByte)
@@ -101,12 +103,13 @@ func resourceName(parts ...string) string {
 	return shorten(name, strings.Join(parts, "\x00"), maxName)
 }
 
-// digestSuffix ends every name that does not say all that it was made from.
-var digestSuffix = regexp.MustCompile(`-x[0-9a-f]{10}$`)
+// digestSuffix ends every name that does not say all that it was made from, and
+// no version that is accepted.
+var digestSuffix = regexp.MustCompile(`(^|-)x[0-9a-f]{10}$`)
 
-// fit returns s where all of its bytes are allowed, it is short enough, and it
-// does not look as if it had been changed; else s with other bytes turned to
-// lower case or hyphens, and a digest of whole at its end.
+// fit returns s where all of its bytes are allowed and it is short enough; else
+// s with other bytes turned to lower case or hyphens, and a digest of whole at
+// its end.
 func fit(s, whole string, limit int, allowed func(byte) bool) string {
 	var b strings.Builder
 	for _, c := range []byte(strings.ToLower(s)) {
@@ -115,7 +118,7 @@ func fit(s, whole string, limit int, allowed func(byte) bool) string {
 		}
 		b.WriteByte(c)
 	}
-	if b.String() == s && len(s) <= limit && !digestSuffix.MatchString(s) {
+	if b.String() == s && len(s) <= limit {
 		return s
 	}
 	return shorten(b.String(), whole, limit)
