@@ -1,6 +1,11 @@
 package ext4
 
-import "bigdisk/bundle/store"
+import (
+	"io"
+
+	"bigdisk/bundle/store"
+	"bigdisk/image"
+)
 
 // A batch carries what the caller gave from [Writer] to [builder], and the
 // blocks to keep from there to the disk: operations in order, and the bytes
@@ -9,11 +14,22 @@ import "bigdisk/bundle/store"
 type batch struct {
 	ops  []op
 	data []byte
-	// keep bytes at the front of data go to the image at offset; the builder
-	// sets both.
+	// pieces is what goes to the image, in order, and keep the bytes at the
+	// front of data that it takes; the builder sets both.
+	pieces []piece
 	keep   int
-	offset int64
 }
+
+// piece is a run of blocks that goes to the image: the next ones of the
+// batch's data, or ones of an earlier image.
+type piece struct {
+	at, blocks int64
+	from       io.ReaderAt // the earlier image, or nil
+	source     int64       // the first block in it
+	release    *release    // instead of all this: what to release
+}
+
+func (p *piece) isData() bool { return p.from == nil && p.release == nil }
 
 const (
 	batchData  = 1 << 20 // bytes, whole blocks
@@ -24,22 +40,25 @@ const (
 type opKind uint8
 
 const (
-	opUnit   opKind = iota + 1 // name starts a unit
-	opEntry                    // an entry of the directory open last
-	opData                     // n bytes of the file, whole blocks
-	opZeros                    // n blocks of zeros in the file
-	opLeave                    // the directory open last is whole
-	opUnsort                   // the same, and its names came out of order
+	opUnit    opKind = iota + 1 // name starts a unit
+	opEntry                     // an entry of the directory open last
+	opData                      // n bytes of the file, whole blocks
+	opZeros                     // n blocks of zeros in the file
+	opLeave                     // the directory open last is whole
+	opUnsort                    // the same, and its names came out of order
+	opRelease                   // nothing more is read of earlier images for the unit
 )
 
 // op is one step in building an image.
 type op struct {
-	kind   opKind
-	entry  store.Kind
-	exec   bool
-	name   string // in its directory; the unit's; when leaving, the directory's path
-	target string // of a symlink
-	n      int64  // of an entry: the file's size in bytes
+	kind    opKind
+	entry   store.Kind
+	exec    bool
+	name    string      // in its directory; the unit's; when leaving, the directory's path
+	target  string      // of a symlink
+	n       int64       // of an entry: the file's size in bytes
+	kept    *image.Kept // of a regular file that need not be written
+	release *release
 }
 
 func newBatch() *batch {
@@ -48,7 +67,8 @@ func newBatch() *batch {
 
 func (b *batch) reset() {
 	clear(b.ops) // let the strings go
-	b.ops, b.data, b.keep = b.ops[:0], b.data[:0], 0
+	clear(b.pieces)
+	b.ops, b.data, b.pieces, b.keep = b.ops[:0], b.data[:0], b.pieces[:0], 0
 }
 
 func (b *batch) full() bool { return len(b.data) == cap(b.data) }

@@ -17,9 +17,9 @@ import (
 // they come. It holds, for each file: 24 bytes of inode, 12 for each extent,
 // its name and 11 bytes more for the entry, and 32 for its key, 20 more in its unit.
 type builder struct {
-	opts   Options
-	cursor int64 // the next free block
-	batch  *batch
+	opts  Options
+	space space // where data goes
+	batch *batch
 
 	root    inode
 	inodes  list[inode] // number i is at i - firstIno
@@ -35,9 +35,9 @@ type builder struct {
 	sum     hash.Hash      // of everything that came
 	scratch []byte
 
-	layout    image.Layout
-	inUnit    bool
-	unitStart int64
+	layout image.Layout
+	inUnit bool
+	own    spans // of the unit that is open
 }
 
 // openFile is the regular file whose data comes.
@@ -45,12 +45,13 @@ type openFile struct {
 	op     op
 	blocks int64 // its size
 	next   int64 // its block that comes next
-	start  int64 // where its first kept block is
 	extent int   // its first extent
+	pieces int   // how many the batch had before it, with so many bytes
+	keep   int
 }
 
 func newBuilder(opts Options) (*builder, error) {
-	b := &builder{opts: opts, cursor: opts.dataStart, content: filesum.New(), sum: sha256.New()}
+	b := &builder{opts: opts, space: &line{next: opts.dataStart}, content: filesum.New(), sum: sha256.New()}
 	b.root.mode = modeDir
 	b.addInode(inode{mode: modeLostFound})
 	b.addDir(rootIno, rootIno)
@@ -79,7 +80,7 @@ func (b *builder) addDir(ino, parent uint32) int {
 // run does what a batch says, and moves the data to keep to its front.
 func (b *builder) run(in *batch) error {
 	b.batch = in
-	in.offset = b.cursor * blockSize
+	b.file.pieces, b.file.keep = 0, 0
 	pos := 0
 	for i := range in.ops {
 		o := &in.ops[i]
@@ -96,6 +97,8 @@ func (b *builder) run(in *batch) error {
 			b.file.next += o.n
 			b.content.Zeros(o.n)
 			err = b.endFile()
+		case opRelease:
+			in.pieces = append(in.pieces, piece{release: o.release})
 		case opLeave, opUnsort:
 			err = b.leave(o)
 		}
@@ -109,17 +112,11 @@ func (b *builder) run(in *batch) error {
 // unit ends the unit before and starts one.
 func (b *builder) unit(name string) {
 	if b.inUnit {
-		b.layout.Units[len(b.layout.Units)-1].Sums = slices.Clone(b.sums)
-	}
-	b.sums = b.sums[:0]
-	if b.inUnit && b.cursor > b.unitStart {
 		last := &b.layout.Units[len(b.layout.Units)-1]
-		last.Extents = []image.Extent{{
-			Offset: b.unitStart * blockSize,
-			Length: (b.cursor - b.unitStart) * blockSize,
-		}}
+		last.Sums, last.Extents = slices.Clone(b.sums), b.own.extents()
 	}
-	b.inUnit, b.unitStart = name != "", b.cursor
+	b.sums, b.own = b.sums[:0], b.own[:0]
+	b.inUnit = name != ""
 	if b.inUnit {
 		b.layout.Units = append(b.layout.Units, image.Unit{Name: name})
 	}
@@ -137,9 +134,12 @@ func (b *builder) create(o *op, pos int) (int, error) {
 		b.createDir(o)
 	case store.Symlink:
 		b.layout.Symlinks++
-		return b.createSymlink(o, pos), nil
+		return b.createSymlink(o, pos)
 	case store.Regular:
 		b.createFile(o)
+		if o.kept != nil {
+			return pos, b.enterFile(o.kept.Sum)
+		}
 		return pos, b.endFile()
 	}
 	return pos, nil
@@ -153,22 +153,27 @@ func (b *builder) createDir(o *op) {
 	b.stack = append(b.stack, b.addDir(ino, parent.ino))
 }
 
-func (b *builder) createSymlink(o *op, pos int) int {
+func (b *builder) createSymlink(o *op, pos int) (int, error) {
 	n := inode{mode: modeSymlink, size: int64(len(o.target)), links: 1}
 	if len(o.target) < fastSymlinkSize {
 		at, text := b.names.alloc(len(o.target))
 		copy(text, o.target)
 		n.ref = at
 	} else {
-		b.keep(b.batch.data[pos : pos+blockSize])
+		b.space.open(1)
+		start, _, err := b.space.take(1)
+		if err != nil {
+			return pos, fmt.Errorf("%q: %w", clip(o.name), err)
+		}
+		b.keep(start, b.batch.data[pos:pos+blockSize])
 		pos += blockSize
 		n.ref, n.extents = int64(b.extents.n), 1
-		b.extents.add(newExtent(0, b.cursor, 1))
-		b.cursor++
+		b.extents.add(newExtent(0, start, 1))
+		b.own.add(start, 1)
 	}
 	b.note(o, []byte(o.target))
 	b.enter(b.addInode(n), fileTypeLink, o.name)
-	return pos
+	return pos, nil
 }
 
 func (b *builder) enter(ino uint32, fileType byte, name string) {
@@ -196,7 +201,11 @@ func (b *builder) createFile(o *op) {
 		unit.Files++
 		unit.Bytes += o.n
 	}
-	b.file = openFile{op: *o, blocks: ceilDiv(o.n, blockSize), start: b.cursor, extent: b.extents.n}
+	b.file = openFile{
+		op: *o, blocks: ceilDiv(o.n, blockSize), extent: b.extents.n,
+		pieces: len(b.batch.pieces), keep: b.batch.keep,
+	}
+	b.space.open(b.file.blocks)
 }
 
 // data places blocks of the open file, all but those that are zero.
@@ -213,50 +222,75 @@ func (b *builder) data(p []byte) error {
 		for n < len(p) && !bytes.Equal(p[n:n+blockSize], zeroBlock[:]) {
 			n += blockSize
 		}
-		b.place(p[:n])
+		if err := b.place(p[:n]); err != nil {
+			return err
+		}
 		p = p[n:]
 	}
 	return b.endFile()
 }
 
-// place puts blocks of the open file at the cursor.
-func (b *builder) place(p []byte) {
+// place puts blocks of the open file where there is room for them.
+func (b *builder) place(p []byte) error {
 	if len(p) == 0 {
-		return
+		return nil
 	}
 	b.content.Blocks(p[:min(int64(len(p)), b.file.op.n-b.file.next*blockSize)])
-	b.keep(p)
-	blocks := int64(len(p) / blockSize)
-	b.addExtents(b.file.extent, b.file.next, b.cursor, blocks)
-	b.file.next += blocks
-	b.cursor += blocks
+	for len(p) > 0 {
+		start, blocks, err := b.take(int64(len(p) / blockSize))
+		if err != nil {
+			return err
+		}
+		n := blocks * blockSize
+		b.keep(start, p[:n])
+		p = p[n:]
+	}
+	return nil
 }
 
-// keep sends p to the cursor's place in the image.
-func (b *builder) keep(p []byte) {
-	to := b.batch.data[b.batch.keep : b.batch.keep+len(p)]
+// take finds room for up to n blocks of the open file, and maps them there.
+func (b *builder) take(n int64) (start, blocks int64, err error) {
+	start, blocks, err = b.space.take(n)
+	if err != nil {
+		return 0, 0, fmt.Errorf("%q: %w", clip(b.file.op.name), err)
+	}
+	b.addExtents(b.file.extent, b.file.next, start, blocks)
+	b.file.next += blocks
+	return start, blocks, nil
+}
+
+// keep sends p to the image, to block start and the next.
+func (b *builder) keep(start int64, p []byte) {
+	in := b.batch
+	to := in.data[in.keep : in.keep+len(p)]
 	if &to[0] != &p[0] {
 		copy(to, p)
 	}
-	b.batch.keep += len(p)
+	in.keep += len(p)
+	in.pieces = append(in.pieces, piece{at: start, blocks: int64(len(p) / blockSize)})
 }
 
-// rewind takes back what was placed from block start on; the next file will
-// overwrite what of it has been written.
-func (b *builder) rewind(start int64) {
-	b.cursor = start
-	b.batch.keep = int(max(0, start*blockSize-b.batch.offset))
-	b.batch.offset = min(b.batch.offset, start*blockSize)
+// takeBack takes back what was placed of the open file. What of it has been
+// written will be overwritten, or be in no file.
+func (b *builder) takeBack() {
+	b.space.back()
+	b.extents.truncate(b.file.extent)
+	b.batch.pieces, b.batch.keep = b.batch.pieces[:b.file.pieces], b.file.keep
 }
 
-// endFile gives the open file an inode once all of it has come: that of an
-// identical file if there is one.
+// endFile gives the open file an inode once all of it has come.
 func (b *builder) endFile() error {
 	f := &b.file
 	if f.next < f.blocks {
 		return nil
 	}
-	sum := b.content.End(f.op.n)
+	return b.enterFile(b.content.End(f.op.n))
+}
+
+// enterFile gives the open file an inode: that of an identical file if there
+// is one.
+func (b *builder) enterFile(sum image.FileSum) error {
+	f := &b.file
 	if f.op.n > 0 {
 		b.sums = append(b.sums, sum)
 	}
@@ -267,18 +301,29 @@ func (b *builder) endFile() error {
 		b.layout.UniqueBytes += f.op.n
 	}
 	if isNew || b.inode(*ino).links == linkMax {
+		if err := b.placeKept(f.op.kept); err != nil {
+			return err
+		}
 		*ino = b.addInode(b.fileInode())
+		b.ownFile()
 	} else {
-		b.rewind(f.start)
-		b.extents.truncate(f.extent)
+		b.takeBack()
 		b.inode(*ino).links++
 	}
 	b.note(&f.op, key[:])
 	b.enter(*ino, fileTypeReg, f.op.name)
-	if b.opts.Size != 0 && b.cursor*blockSize > b.opts.Size {
+	if b.opts.Size != 0 && b.space.end()*blockSize > b.opts.Size {
 		return fmt.Errorf("%q and what came before it do not fit into the image's size of %d bytes", f.op.name, b.opts.Size)
 	}
 	return nil
+}
+
+// ownFile makes the blocks of the open file the unit's.
+func (b *builder) ownFile() {
+	for i := b.file.extent; i < b.extents.n; i++ {
+		x := b.extents.at(i)
+		b.own.add(x.start(), int64(x.len))
+	}
 }
 
 func (b *builder) fileInode() inode {

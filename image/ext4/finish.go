@@ -34,10 +34,11 @@ func (w *Writer) finish() error {
 	f := &finisher{ctx: w.ctx, b: b, opts: w.opts, file: w.file}
 	f.identity()
 	// What was placed and taken back may lie after the data.
-	if err := w.file.Truncate(b.cursor * blockSize); err != nil {
+	cursor := b.space.end()
+	if err := w.file.Truncate(cursor * blockSize); err != nil {
 		return fmt.Errorf("cutting the image file after its data: %w", err)
 	}
-	f.meta = newBlockWriter(w.file, b.cursor)
+	f.meta = newBlockWriter(w.file, cursor)
 	steps := []func() error{f.directories, f.place, f.inodes, f.groups, f.superblock}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -47,7 +48,7 @@ func (w *Writer) finish() error {
 	b.layout.Size = f.geo.blocks * blockSize
 	b.layout.Metadata = []image.Extent{
 		{Offset: 0, Length: f.geo.frontEnd * blockSize},
-		{Offset: b.cursor * blockSize, Length: (f.geo.end - b.cursor) * blockSize},
+		{Offset: cursor * blockSize, Length: (f.geo.end - cursor) * blockSize},
 	}
 	w.layout = &b.layout
 	return nil

@@ -20,7 +20,7 @@ type File interface {
 	Truncate(size int64) error
 }
 
-// Writer writes an ext4 image. It implements [image.Writer].
+// Writer writes an ext4 image. It implements [image.KeptWriter].
 //
 // The caller's goroutine checks entries and gathers them into batches; a
 // second one hashes, places and numbers them, in the order in which they
@@ -43,12 +43,16 @@ type Writer struct {
 	size    int64   // its size
 	left    int64   // its bytes still to come
 	ending  bool    // the stages have been told to end
-	closed  bool
-	err     error
-	layout  *image.Layout
+
+	used     []*image.KeptUnit // by the unit that is open
+	releases []*release        // of the units before
+
+	closed bool
+	err    error
+	layout *image.Layout
 }
 
-var _ image.Writer = (*Writer)(nil)
+var _ image.KeptWriter = (*Writer)(nil)
 
 // level is a directory that may still get entries.
 type level struct {
@@ -119,22 +123,24 @@ func (w *Writer) buildBatches(disk chan<- *batch) error {
 
 // writeBatches is the third stage.
 func (w *Writer) writeBatches(disk <-chan *batch) error {
+	out := dataWriter{file: w.file}
 	for b := range disk {
-		if b.keep > 0 {
-			if _, err := w.file.WriteAt(b.data[:b.keep], b.offset); err != nil {
-				return fmt.Errorf("writing data: %w", err)
-			}
+		if err := out.write(b); err != nil {
+			return err
 		}
 		b.reset()
 		w.free <- b
 	}
-	return nil
+	return out.endCopy()
 }
 
 // Begin starts a unit of layout; see [image.Writer].
 func (w *Writer) Begin(unit string) error {
 	if err := w.ready(); err != nil {
 		return err
+	}
+	if err := w.releaseUsed(); err != nil {
+		return w.fail(err)
 	}
 	return w.fail(w.add(op{kind: opUnit, name: unit}))
 }
@@ -366,6 +372,7 @@ func (w *Writer) Close() error {
 		w.cancel()
 	}
 	w.fail(w.wait())
+	w.releaseAll()
 	w.batch, w.free = nil, nil
 	if w.err == nil {
 		w.fail(w.finish())
