@@ -66,6 +66,8 @@ type Release struct {
 	SHA256  string // of the image, 64 hexadecimal digits
 	Size    int64  // of the image, in bytes
 	Suffix  string // of the image's file, as ".sqsh"; it goes into the name of a raw object
+	// NoManifest is set where there is no manifest to go with the image.
+	NoManifest bool
 }
 
 // Format is what is published.
@@ -99,9 +101,9 @@ type Options struct {
 	Clock gce.Clock
 	// Random gives numbers in [0, 1).
 	Random func() float64
-	// Notify is told of each item when it is finished, by several goroutines
-	// at a time.
-	Notify func(Item)
+	// Notify is told of each item when it is finished, and how many there are
+	// in all; by several goroutines at a time.
+	Notify func(item Item, of int)
 	// Logger hears of what is waited for. The default is silent.
 	Logger *slog.Logger
 }
@@ -136,7 +138,7 @@ func (o Options) withDefaults() Options {
 		o.Random = rand.Float64
 	}
 	if o.Notify == nil {
-		o.Notify = func(Item) {}
+		o.Notify = func(Item, int) {}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -208,7 +210,9 @@ func (p *publisher) plan() {
 	case p.FromDisk == nil:
 		object(Archive, fleet.ObjectName(service, version))
 	}
-	object(Manifest, fleet.ManifestName(service, version))
+	if !p.Release.NoManifest {
+		object(Manifest, fleet.ManifestName(service, version))
+	}
 	if p.Format == FormatRaw {
 		return
 	}
@@ -267,7 +271,7 @@ func (p *publisher) timed(ctx context.Context, it *Item, work func() (State, err
 	default:
 		it.State, it.Error = Failed, err.Error()
 	}
-	p.Notify(*it)
+	p.Notify(*it, len(p.items))
 	return err
 }
 
