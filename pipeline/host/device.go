@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -61,12 +62,7 @@ func Attached(dir, service string) ([]Device, error) {
 		}
 		devices = append(devices, d)
 	}
-	slices.SortStableFunc(devices, func(a, b Device) int {
-		if a.Seq < b.Seq {
-			return -1
-		}
-		return min(1, int(b.Seq-a.Seq)) // 0 where they are the same
-	})
+	slices.SortStableFunc(devices, func(a, b Device) int { return cmp.Compare(a.Seq, b.Seq) })
 	return devices, nil
 }
 
@@ -82,7 +78,7 @@ func find(devices []Device, service, version string) (Device, bool) {
 }
 
 // sequence returns the number of an attachment: the kernel's for a block
-// device, the inode number for a file.
+// device, the time of the last change for a file.
 func sequence(path string) (uint64, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
@@ -90,7 +86,7 @@ func sequence(path string) (uint64, error) {
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		return st.Ino, nil
+		return uint64(st.Mtim.Nano()), nil
 	case unix.S_IFBLK:
 		text, err := os.ReadFile(fmt.Sprintf("/sys/dev/block/%d:%d/diskseq", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
 		if errors.Is(err, fs.ErrNotExist) {

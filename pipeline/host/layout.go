@@ -20,6 +20,8 @@ const (
 	// newCurrent is the symlink before it gets its name.
 	newCurrent = ".current.new"
 	lockName   = ".lock"
+	// stagingName is where a disk is mounted until it has been checked.
+	stagingName = ".checking"
 )
 
 // ErrBusy means that another process is at work on the same service.
@@ -37,6 +39,9 @@ func newLayout(root, service string) (layout, error) {
 
 // at is where a version is mounted.
 func (l layout) at(version string) string { return filepath.Join(l.dir, version) }
+
+// staging is where a disk is mounted until it has been checked.
+func (l layout) staging() string { return filepath.Join(l.dir, stagingName) }
 
 // link is the symlink to the current version.
 func (l layout) link() string { return filepath.Join(l.dir, currentName) }

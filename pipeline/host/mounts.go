@@ -105,13 +105,15 @@ func mountAt(path string) (*mountPoint, error) {
 	return nil, nil
 }
 
-// realPath is path as mountinfo has it.
+// realPath is a directory's path as mountinfo has it. The directory itself is
+// not looked at: what is mounted there may be out of order.
 func realPath(path string) (string, error) {
 	path, err := filepath.Abs(path)
-	if err != nil {
-		return "", err
+	if err != nil || path == "/" {
+		return path, err
 	}
-	return filepath.EvalSymlinks(path)
+	parent, err := filepath.EvalSymlinks(filepath.Dir(path))
+	return filepath.Join(parent, filepath.Base(path)), err
 }
 
 // readOnly reports whether the filesystem itself, and so every mount of it, is

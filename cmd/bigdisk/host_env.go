@@ -1,0 +1,78 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"bigdisk/bundle/environment"
+	"bigdisk/pipeline/host"
+)
+
+type hostEnvOptions struct {
+	serviceOptions
+	Root string
+	Keep []string
+	JSON bool
+}
+
+func newHostEnv() *cobra.Command {
+	var opts hostEnvOptions
+	cmd := &cobra.Command{
+		Use:   "env (--service NAME|--root DIR) ID",
+		Short: "Print a module's environment, from the disk",
+		Long: `Follow the disk's automatic upgrades from a module, as bigdisk modules resolve does,
+and print the environment of the version where they end: as commands for a POSIX
+shell, or as JSON. It was computed when the disk was built, and is checked against
+the store path that it was made from.`,
+		Example: `  eval "$(bigdisk host env --service nix --keep PATH python-3.10)"
+  bigdisk host env --root /mnt/image --json python-3.10:v1-20230525-c48c43c`,
+		Args: func(cmd *cobra.Command, args []string) error { return wantArgs(cmd, args, 1, 1) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if (opts.Root == "") == (opts.Service == "") {
+				return usageError{errors.New("it takes either --service or --root"), "see bigdisk host env --help"}
+			}
+			return runHostEnv(&opts, args[0], cmd.OutOrStdout(), os.Stderr)
+		},
+	}
+	f := cmd.Flags()
+	opts.AddFlags(f)
+	f.StringVar(&opts.Root, "root", "", "read the disk that is mounted at this `DIRECTORY` (default the service's current one)")
+	f.StringArrayVar(&opts.Keep, "keep", nil, "let the variable `NAME`, such as PATH, go on with what it is already (repeatable)")
+	f.BoolVar(&opts.JSON, "json", false, "print the environment, and how it was resolved, as JSON")
+	return cmd
+}
+
+func runHostEnv(opts *hostEnvOptions, id string, stdout, stderr io.Writer) error {
+	root := opts.Root
+	if root == "" {
+		root = filepath.Join(opts.MountRoot, opts.Service, "current")
+	}
+	root, err := filepath.EvalSymlinks(root) // once: it may name another disk in a moment
+	if err != nil {
+		return err
+	}
+	m, err := host.Environment(root, id)
+	if errors.Is(err, environment.ErrStale) {
+		return hintedError{err, "check the disk with bigdisk verify: an environment is made when the disk is"}
+	}
+	if err != nil {
+		return err
+	}
+	if opts.JSON {
+		enc := json.NewEncoder(stdout)
+		enc.SetEscapeHTML(false)
+		return enc.Encode(m)
+	}
+	commands, skipped := m.Env.Shell(opts.Keep...)
+	for _, name := range skipped {
+		fmt.Fprintf(stderr, "bigdisk: warning: %s: left out %q, which is no name for a shell: see --json\n", m.Version.ID, name)
+	}
+	_, err = stdout.Write(commands)
+	return err
+}

@@ -1,0 +1,116 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// WatchOptions are the choices of [Watch] alone.
+type WatchOptions struct {
+	// Poll is how often attached disks are looked for, Heartbeat how often a
+	// report goes out though nothing has changed, Retry how soon a disk that was
+	// refused is tried again.
+	Poll, Heartbeat, Retry time.Duration
+	// Ready is called once, after the first look, with a line about it.
+	Ready func(status string)
+}
+
+// The defaults of [WatchOptions]. A host's reports are read every 10 seconds or
+// slower, and the service takes ten queries a minute.
+const (
+	DefaultPoll      = 2 * time.Second
+	DefaultHeartbeat = 5 * time.Minute
+	DefaultRetry     = 5 * time.Minute
+)
+
+func (w WatchOptions) fill() WatchOptions {
+	if w.Poll <= 0 {
+		w.Poll = DefaultPoll
+	}
+	if w.Heartbeat <= 0 {
+		w.Heartbeat = DefaultHeartbeat
+	}
+	if w.Retry <= 0 {
+		w.Retry = DefaultRetry
+	}
+	if w.Ready == nil {
+		w.Ready = func(string) {}
+	}
+	return w
+}
+
+// Watch does what [Mount] does whenever disks come or go, and goes on until ctx
+// ends. A heartbeat looks at the current disk again before it says that all is
+// well. Failures are logged and reported, and end nothing.
+func Watch(ctx context.Context, o Options, w WatchOptions) error {
+	o, w = o.fill(), w.fill()
+	if _, err := newLayout(o.MountRoot, o.Service); err != nil {
+		return err
+	}
+	tick := time.NewTicker(w.Poll)
+	defer tick.Stop()
+	watch := &watch{Options: o, every: w}
+	for first := true; ; first = false {
+		watch.once(ctx)
+		if first {
+			w.Ready(watch.status)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// watch is what has been seen so far.
+type watch struct {
+	Options
+	every WatchOptions
+
+	seen   []Device  // at the last round
+	last   time.Time // of the last round
+	failed bool      // it did not end as it should
+	said   string    // the last failure that was logged
+	status string
+}
+
+// once looks for disks, and makes a round if there is a reason to.
+func (w *watch) once(ctx context.Context) {
+	devices, err := Attached(w.DeviceDir, w.Service)
+	if err != nil {
+		w.complain(err)
+		return
+	}
+	wait := w.every.Heartbeat
+	if w.failed {
+		wait = min(wait, w.every.Retry)
+	}
+	if !w.last.IsZero() && slices.Equal(devices, w.seen) && time.Since(w.last) < wait {
+		return
+	}
+	result, err := Mount(ctx, w.Options)
+	if ctx.Err() != nil || errors.Is(err, ErrBusy) {
+		return
+	}
+	w.seen, w.last, w.failed = devices, time.Now(), err != nil
+	if w.status = "nothing is mounted"; result != nil && result.Current != "" {
+		w.status = fmt.Sprintf("%s is current", result.Path)
+	}
+	if err != nil {
+		w.complain(err)
+		return
+	}
+	w.said = ""
+}
+
+// complain logs a failure, once.
+func (w *watch) complain(err error) {
+	if text := err.Error(); text != w.said {
+		w.said = text
+		w.Logger.Error(text)
+	}
+}
