@@ -35,6 +35,7 @@ func TestRequestsAreReadStrictly(t *testing.T) {
 		{"large body", "POST", disks + goodID, `{"name":"` + strings.Repeat("y", 2<<20) + `"}`, 413, "uploadTooLarge", "too large"},
 		{"unknown parameter", "POST", disks + goodID + "&force=true", `{"name":"y"}`, 400, "badRequest", `Unknown name "force"`},
 		{"repeated parameter", "POST", disks + goodID + "&sourceImage=a&sourceImage=b", `{"name":"y"}`, 400, "badRequest", "Repeated"},
+		{"parameter that was dropped", "GET", disks + "?returnPartialSuccess=true", "", 400, "badRequest", `Unknown name "returnPartialSuccess"`},
 		{"standard parameter", "GET", disks + "/d?prettyPrint=false&alt=json", "", 200, "", ""},
 		{"zero ID", "POST", disks + "?requestId=00000000-0000-0000-0000-000000000000", `{"name":"y"}`, 400, "invalid", "requestId"},
 		{"bad ID", "POST", disks + "?requestId=1234", `{"name":"y"}`, 400, "invalid", "requestId"},

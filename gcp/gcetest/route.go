@@ -30,7 +30,7 @@ func (r *route) takesRequestID() bool {
 }
 
 var (
-	listParams       = []string{"filter", "maxResults", "orderBy", "pageToken", "returnPartialSuccess"}
+	listParams       = []string{"filter", "maxResults", "orderBy", "pageToken"}
 	aggregatedParams = append([]string{"includeAllScopes", "serviceProjectNumber"}, listParams...)
 	requestParams    = []string{"requestId"}
 )
