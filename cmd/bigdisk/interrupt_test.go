@@ -202,3 +202,55 @@ func readBytes(t *testing.T, file string) []byte {
 	}
 	return b
 }
+
+// TestShardsKilled packs as four processes at once, kills one of them again and
+// again before it is let through, and builds from what they made.
+func TestShardsKilled(t *testing.T) {
+	program, dir := binary(t), t.TempDir()
+	reference, image, cache := filepath.Join(dir, "reference.sqsh"), filepath.Join(dir, "x.sqsh"), filepath.Join(dir, "cache")
+	imagetest.Command(t, program, "build", "--config", exampleConfig, "-o", reference, "--progress", "none")
+	pack := func(shard string) *exec.Cmd {
+		cmd := exec.Command(program, "pack", "--config", exampleConfig, "--cache", cache, "--shard", shard, "--progress", "none")
+		cmd.Stderr = os.Stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return cmd
+	}
+	others := []*exec.Cmd{pack("0/4"), pack("1/4"), pack("3/4")}
+	start := time.Now()
+	if err := pack("2/4").Wait(); err != nil {
+		t.Fatal(err)
+	}
+	whole := time.Since(start)
+	killed := 0
+	for range 12 {
+		for _, name := range names(t, cache) {
+			if rand.IntN(2) == 0 {
+				if err := os.RemoveAll(filepath.Join(cache, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		cmd := pack("2/4")
+		time.Sleep(time.Duration(rand.Int64N(int64(whole))))
+		if err := cmd.Process.Kill(); err != nil && err != os.ErrProcessDone {
+			t.Fatal(err)
+		}
+		if cmd.Wait() != nil {
+			killed++
+		}
+	}
+	if killed == 0 {
+		t.Error("no process was killed before it ended")
+	}
+	for i, cmd := range append(others, pack("2/4")) {
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("process %d: %v", i, err)
+		}
+	}
+	imagetest.Command(t, program, "build", "--config", exampleConfig, "-o", image, "--cache", cache, "--progress", "none")
+	if !bytes.Equal(readBytes(t, image), readBytes(t, reference)) {
+		t.Error("the image from the shards differs from one that is built in full")
+	}
+}
