@@ -72,7 +72,7 @@ func newNixSource(ctx context.Context, o BuildOptions) (*nixSource, error) {
 	n.realiser, err = realise.New(realise.Options{
 		Client: o.Nix, Flake: flake, Attr: o.FlakeAttr, Jobs: o.Jobs, TempDir: o.ScratchDir, Logger: o.Logger,
 		// What Nix does not have, a later source may.
-		KeepGoing:  o.KeepGoing || o.SkipMissing || o.From[len(o.From)-1] != NixStore,
+		KeepGoing:  o.KeepGoing || o.SkipMissing || len(o.Sources) > 0 || o.From[len(o.From)-1] != NixStore,
 		OnProgress: n.counts.set,
 	})
 	return n, err

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"bigdisk/bundle/nixcmd"
+	"bigdisk/bundle/source"
 	"bigdisk/image"
 	"bigdisk/pipeline/progress"
 )
@@ -58,6 +59,9 @@ type BuildOptions struct {
 	// From are the stores to take paths from, as --from spells them, tried in
 	// this order; [NixStore] has Nix make them.
 	From []string
+	// Sources are stores to take paths from besides, asked after those of From;
+	// they are for programs that have stores of their own. They stay open.
+	Sources []source.Source
 	// Nix is the Nix to use for [NixStore].
 	Nix nixcmd.Client
 	// Flake is what Nix builds modules from, and FlakeAttr its attribute that has

@@ -62,10 +62,11 @@ func (r root) String() string {
 	return "module " + r.name
 }
 
-// openSources opens the stores of --from as one. If Nix is among them, that is
-// returned too, for it has to be asked first.
+// openSources opens the stores of --from, and those that were given ready, as
+// one. If Nix is among them, that is returned too, for it has to be asked
+// first.
 func openSources(ctx context.Context, o BuildOptions) (source.Source, *nixSource, error) {
-	if len(o.From) == 0 {
+	if len(o.From) == 0 && len(o.Sources) == 0 {
 		return nil, nil, fmt.Errorf("%w: nowhere to take store paths from: give --from STORE", ErrUsage)
 	}
 	keys, err := store.ParseKeys(o.TrustedKeys)
@@ -93,11 +94,20 @@ func openSources(ctx context.Context, o BuildOptions) (source.Source, *nixSource
 		}
 		all = append(all, s)
 	}
+	for _, s := range o.Sources {
+		all = append(all, keptOpen{s})
+	}
 	if nix != nil {
 		nix.after = someOf(all[slices.Index(o.From, NixStore)+1:], o)
 	}
 	return source.Chain(all, o.Logger), nix, nil
 }
+
+// keptOpen is a source that somebody else closes.
+type keptOpen struct{ source.Source }
+
+// Close does nothing.
+func (keptOpen) Close() error { return nil }
 
 // someOf is a source of some of all sources; nil if there are none. It is not
 // to be closed.

@@ -50,6 +50,7 @@ store as root; ext4.`,
 	if err := c.MarkFlagRequired("store"); err != nil {
 		panic(err) // the flag is defined above
 	}
+	c.AddCommand(madeCommand())
 	return c
 }
 
