@@ -31,7 +31,7 @@ const (
 	DefaultPartSize = 16 << 20
 	// DefaultLevel is the deflate level that compresses ext4 images best for
 	// the time it takes.
-	DefaultLevel = 5
+	DefaultLevel = 6
 	// Name is the one member's name.
 	Name = "disk.raw"
 

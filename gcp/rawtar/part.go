@@ -17,10 +17,6 @@ const (
 	// chunk is the number of bytes that are told zero, compressible or not at
 	// once.
 	chunk = 128 << 10
-	// maxStored is the length of the longest stored block.
-	maxStored = 1<<16 - 1
-	// storedHeader is the length in bytes of a stored block's header.
-	storedHeader = 5
 )
 
 // gzipHeader is a member's (RFC 1952): deflate, no name, no time, OS unknown.
@@ -33,10 +29,13 @@ type encoders struct{ sync.Pool }
 type encoder struct {
 	out     []byte // the part so far
 	deflate *flate.Writer
+	trial   *flate.Writer
 	open    bool // something is in deflate
+	storing bool // the chunk before was stored
 	zeros   int64
 	sum     sum
 	blocks  zeroBlocks
+	sample  sample
 	scratch [chunk]byte
 }
 
@@ -55,7 +54,7 @@ func (a *Archive) Part(ctx context.Context, i int, buf []byte) (data []byte, not
 	if bound := a.bound(); int64(cap(buf)) < bound {
 		buf = make([]byte, 0, bound)
 	}
-	e.out, e.open, e.zeros, e.sum = buf[:0], false, 0, sum{}
+	e.out, e.open, e.storing, e.zeros, e.sum = buf[:0], false, false, 0, sum{}
 	if i == 0 {
 		e.out = append(e.out, gzipHeader[:]...)
 		err = e.compress(a.header)
@@ -74,8 +73,7 @@ func (a *Archive) Part(ctx context.Context, i int, buf []byte) (data []byte, not
 // bound is how long a part may get that does not compress.
 func (a *Archive) bound() int64 {
 	data := min(a.opts.PartSize, (a.size+chunk-1)/chunk*chunk)
-	const blocks = (chunk + maxStored - 1) / maxStored
-	return data + data/chunk*blocks*storedHeader + 2*gib/1000
+	return data + data/chunk*storedBlocks*storedHeader + 2*gib/1000
 }
 
 func (a *Archive) encoder() (*encoder, error) {
@@ -84,6 +82,9 @@ func (a *Archive) encoder() (*encoder, error) {
 	}
 	e := &encoder{blocks: a.zeros}
 	var err error
+	if e.trial, err = flate.NewWriter(nil, flate.BestSpeed); err != nil {
+		return nil, err
+	}
 	e.deflate, err = flate.NewWriter(e, a.opts.Level)
 	return e, err
 }
@@ -100,6 +101,11 @@ func (a *Archive) encode(ctx context.Context, e *encoder, i int) error {
 		if holes.cover(off, n) {
 			e.zeros += chunk
 			continue
+		}
+		if e.storing && a.file != nil && n == chunk {
+			if e.readStored(a.file, off) {
+				continue
+			}
 		}
 		if err := a.read(e.scratch[:n], off); err != nil {
 			return err
@@ -128,6 +134,7 @@ func (a *Archive) read(b []byte, off int64) error {
 
 // add appends a chunk in the way that suits it.
 func (e *encoder) add(data []byte) error {
+	e.storing = false
 	if isZero(data) {
 		e.zeros += int64(len(data))
 		return nil
@@ -135,7 +142,11 @@ func (e *encoder) add(data []byte) error {
 	if err := e.flushZeros(); err != nil {
 		return err
 	}
-	if compressible(data) {
+	smaller, err := e.compressible(data)
+	if err != nil {
+		return err
+	}
+	if smaller {
 		return e.compress(data)
 	}
 	if err := e.flush(); err != nil {
@@ -154,17 +165,6 @@ func (e *encoder) compress(data []byte) error {
 	e.sum.add(data)
 	_, err := e.deflate.Write(data)
 	return err
-}
-
-// store appends data in stored blocks.
-func (e *encoder) store(data []byte) {
-	e.sum.add(data)
-	for len(data) > 0 {
-		n := min(len(data), maxStored)
-		e.out = append(e.out, 0, byte(n), byte(n>>8), ^byte(n), ^byte(n>>8))
-		e.out = append(e.out, data[:n]...)
-		data = data[n:]
-	}
 }
 
 // flush ends what is being compressed, on a byte's boundary.

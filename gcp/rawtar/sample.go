@@ -1,39 +1,77 @@
 package rawtar
 
 const (
-	sampleSize  = 2 << 10 // bytes in a row that are looked at
+	sampleSize  = 512 // bytes in a row that are looked at
 	sampleEvery = chunk / 8
-	// flat is by how much more often than by chance two bytes of a sample are
-	// the same before it counts as compressible.
-	flat = 1.10
+	// Two bytes of a sample are the same more often than by chance: below flat
+	// times, deflate saves nothing worth its time; above steep times, it always
+	// does. Between, a part of the chunk is compressed to see.
+	flat, steep = 1.2, 6.0
+	trialSize   = chunk / 8
 )
 
-// compressible guesses from samples of a chunk whether deflate would make it
-// smaller: in what is compressed already, all values of a byte are about
-// equally frequent. It is right about enough chunks to save the time for those
-// that would come out as long as they went in.
-func compressible(data []byte) bool {
-	var counts [4][256]uint32 // four, so that one does not wait for another
-	n := 0
-	for off := 0; off+sampleSize <= len(data); off += sampleEvery {
-		s := data[off : off+sampleSize]
-		for ; len(s) >= 4; s = s[4:] {
-			counts[0][s[0]]++
-			counts[1][s[1]]++
-			counts[2][s[2]]++
-			counts[3][s[3]]++
+// sample is what is looked at of a chunk.
+type sample [8 * sampleSize]byte
+
+// take fills the sample from a chunk in pieces, none of whose ends may be in a
+// range that is looked at.
+func (s *sample) take(pieces ...[]byte) {
+	start, n := 0, 0
+	for _, piece := range pieces {
+		for ; n < len(s); n += sampleSize {
+			at := n/sampleSize*sampleEvery - start
+			if at >= len(piece) {
+				break
+			}
+			copy(s[n:n+sampleSize], piece[at:])
 		}
-		n += sampleSize
+		start += len(piece)
 	}
-	if n == 0 {
-		return true
+}
+
+// unevenness is how much more often than by chance two bytes of the sample are
+// the same: 1 of random bytes, 256 if there is but one value.
+func (s *sample) unevenness() float64 {
+	var counts [4][256]uint32 // four, so that one does not wait for another
+	for b := s[:]; len(b) >= 4; b = b[4:] {
+		counts[0][b[0]]++
+		counts[1][b[1]]++
+		counts[2][b[2]]++
+		counts[3][b[3]]++
 	}
-	var squares uint64
+	squares := 0
 	for i := range 256 {
-		c := uint64(counts[0][i] + counts[1][i] + counts[2][i] + counts[3][i])
+		c := int(counts[0][i] + counts[1][i] + counts[2][i] + counts[3][i])
 		squares += c * c
 	}
 	// Of n bytes, each value comes n/256 times, give or take its square root.
-	chance := float64(n)*float64(n)/256 + float64(n)
-	return float64(squares) > flat*chance
+	const chance = float64(len(s)*len(s)/256 + len(s))
+	return float64(squares) / chance
+}
+
+// compressible guesses whether deflate would make a chunk smaller by what is
+// worth the time: in what is compressed already, all values of a byte are about
+// equally frequent.
+func (e *encoder) compressible(data []byte) (bool, error) {
+	e.sample.take(data)
+	u := e.sample.unevenness()
+	if u < flat || u >= steep {
+		return u >= steep, nil
+	}
+	var size counter
+	e.trial.Reset(&size)
+	if _, err := e.trial.Write(data[len(data)-trialSize:]); err != nil {
+		return false, err
+	}
+	err := e.trial.Close()
+	return size < trialSize-trialSize/32, err
+}
+
+// counter counts what is written to it.
+type counter int
+
+// Write implements io.Writer.
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
 }
