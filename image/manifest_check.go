@@ -49,6 +49,13 @@ func (i *ManifestImage) validate() error {
 	if i.SHA256 == (HexSHA256{}) {
 		return fmt.Errorf("no sha256")
 	}
+	if i.Metadata != nil {
+		for _, x := range i.Metadata.Extents {
+			if err := x.validate(i.Size); err != nil {
+				return fmt.Errorf("metadata: %w", err)
+			}
+		}
+	}
 	if i.Part != nil {
 		if err := i.Part.validate(i.Size); err != nil {
 			return fmt.Errorf("partition: %w", err)
@@ -91,6 +98,9 @@ func (m *Manifest) validatePaths() error {
 		}
 		if p.NarSize <= 0 || p.Files < 0 {
 			return fmt.Errorf("paths: %s: a NAR of %d bytes with %d files", p.Path, p.NarSize, p.Files)
+		}
+		if int64(len(p.Sums)) > p.Files {
+			return fmt.Errorf("paths: %s: %d sums of %d files", p.Path, len(p.Sums), p.Files)
 		}
 		for _, x := range p.Data {
 			if err := x.validate(m.Image.Size); err != nil {

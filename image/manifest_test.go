@@ -31,8 +31,9 @@ func aManifest(t testing.TB) *Manifest {
 	glibc, mod, tool := path('0', "glibc-2.36"), path('1', "module-go-1.19"), path('2', "hello+tool_2.?=x")
 	return &Manifest{
 		Version: ManifestVersion,
-		Image:   ManifestImage{Format: "squashfs", Size: 1 << 20, SHA256: digest(0xab), Label: "bigdisk-1234567", Part: &Extent{4096, 1<<20 - 4096}},
-		Options: ManifestOptions{Compression: "zstd:default", BlockSize: 262144, Owner: "0:0", Partition: "gpt", Writable: true},
+		Image:   ManifestImage{Format: "squashfs", Size: 1 << 20, SHA256: digest(0xab), Label: "bigdisk-1234567", Part: &Extent{4096, 1<<20 - 4096},
+			Metadata: &ManifestMetadata{Extents: []Extent{{4096, 96}, {21000, 4000}}, SHA256: digest(0x77)}},
+		Options: ManifestOptions{Compression: "zstd:default", BlockSize: 262144, Owner: "0:0", Partition: "gpt", Writable: true, Layout: 1},
 		Lock:    &ManifestLock{SHA256: digest(0xcd)},
 		Modules: []ManifestModule{{ID: "go-1.19:v1-20230522-c48c43c", Commit: strings.Repeat("c", 40), Path: mod}},
 		Roots:   []store.Path{tool},
@@ -42,7 +43,7 @@ func aManifest(t testing.TB) *Manifest {
 		Verity: &ManifestVerity{RootHash: digest(0xef), Offset: 1 << 19, Salt: "00ff", UUID: "12345678-1234-1234-1234-123456789abc"},
 		Paths: []ManifestPath{
 			{Path: glibc, NarHash: digest(1), NarSize: 30000, Files: 10, Data: []Extent{{8192, 9000}, {20000, 100}}},
-			{Path: mod, NarHash: digest(2), NarSize: 600, Files: 1, Data: []Extent{{17192, 300}}},
+			{Path: mod, NarHash: digest(2), NarSize: 600, Files: 1, Data: []Extent{{17192, 300}}, DataSum: (*DataSum)(new(digest(0x99))), Sums: FileSums{{1, 2, 3}}},
 			{Path: tool, NarHash: digest(3), NarSize: 600},
 		},
 	}
@@ -141,6 +142,10 @@ func TestManifestRefuses(t *testing.T) {
 		{"negative offset", `"offset":8192`, `"offset":-8192`, "paths: " + glibc + ": data: 9000 bytes at offset -8192"},
 		{"overflow", `"length":9000`, `"length":9223372036854775807`, "do not lie in the image"},
 		{"empty extent", `"length":9000`, `"length":0`, "0 bytes at offset 8192"},
+		{"sums", `"files":1,`, `"files":0,`, "1 sums of 0 files"},
+		{"half a sum", `"sums":"AQID`, `"sums":"`, "file sums of 17 bytes"},
+		{"no base 64", `"sums":"AQID`, `"sums":"A!ID`, "file sums"},
+		{"metadata", `"offset":21000`, `"offset":2100000`, "metadata: 4000 bytes at offset 2100000"},
 		{"overlap", `"length":9000`, `"length":9001`, "overlap at offset 17192"},
 		{"module not there", `"path":"/nix/store/1`, `"path":"/nix/store/4`, "is not among the paths"},
 		{"root not there", "\n    \"/nix/store/2", "\n    \"/nix/store/5", "roots: "},

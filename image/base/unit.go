@@ -195,7 +195,6 @@ func (u *unit) checkFile(n *read.Node, want image.FileSum) error {
 	}
 	defer f.Close()
 	h := filesum.New()
-	var part []byte // of a block
 	for {
 		b, err := f.Next()
 		if err == io.EOF {
@@ -204,16 +203,8 @@ func (u *unit) checkFile(n *read.Node, want image.FileSum) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
-		if len(part) > 0 || len(b)%filesum.BlockSize != 0 {
-			part = append(part, b...)
-			b = part[:len(part)/filesum.BlockSize*filesum.BlockSize]
-		}
-		h.Write(b)
-		if len(part) > 0 {
-			part = append(part[:0], part[len(b):]...)
-		}
+		h.Add(b)
 	}
-	h.Write(part)
 	if sum := h.End(n.Size); sum != want {
 		return fmt.Errorf("%w: a file's sum is %x, its manifest says %x", ErrDamaged, sum, want)
 	}

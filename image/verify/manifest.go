@@ -63,6 +63,18 @@ func (v *verifier) compareManifestPath(p store.Path, files int64) {
 	}
 }
 
+// manifestSums returns the sums that the manifest has of a path's files; ok is
+// false if it has none of any.
+func (v *verifier) manifestSums(p store.Path) (sums image.FileSums, ok bool) {
+	if v.Manifest == nil || v.Manifest.Image.Metadata == nil {
+		return nil, false
+	}
+	if m := v.manifestPath(p); m != nil {
+		return m.Sums, true
+	}
+	return nil, false
+}
+
 // compareTotals holds the manifest's counts against what was seen. It has
 // nothing to say when a part of the image could not be read.
 func (v *verifier) compareTotals() {

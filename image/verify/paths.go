@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"bigdisk/bundle/store"
+	"bigdisk/image"
+	"bigdisk/image/internal/filesum"
 	"bigdisk/image/read"
 )
 
@@ -139,12 +141,17 @@ type pathReader struct {
 	at    string // the store path
 	row   int32
 	files int64
+	// sums are what the manifest has for the files that are still to come,
+	// summed tells whether it has any.
+	sums   image.FileSums
+	summed bool
+	sum    *filesum.Hash
 	// mentioned has the rows that the contents mention.
 	mentioned map[int32]struct{}
 }
 
 func newPathReader(ctx context.Context, v *verifier, progress Counter) *pathReader {
-	w := &pathReader{v: v, ctx: ctx, progress: progress, nar: newNarHasher(), mentioned: make(map[int32]struct{})}
+	w := &pathReader{v: v, ctx: ctx, progress: progress, nar: newNarHasher(), sum: filesum.New(), mentioned: make(map[int32]struct{})}
 	w.scan.found = func(b []byte) {
 		if i := v.db.findDigest(b); i >= 0 {
 			w.mentioned[int32(i)] = struct{}{}
@@ -157,6 +164,7 @@ func newPathReader(ctx context.Context, v *verifier, progress Counter) *pathRead
 func (w *pathReader) check(i int) error {
 	n := &w.v.names[i]
 	w.at, w.row, w.files = string(n.path), n.row, 0
+	w.sums, w.summed = w.v.manifestSums(n.path)
 	w.nar.reset()
 	clear(w.mentioned)
 	err := read.Guard("reading "+w.at, func() error {
@@ -167,6 +175,7 @@ func (w *pathReader) check(i int) error {
 		return w.v.im.Walk(top, w.visit)
 	})
 	if err != nil {
+		w.sum = filesum.New() // a file may have been read in part
 		if w.ctx.Err() != nil {
 			return w.ctx.Err()
 		}
@@ -175,6 +184,9 @@ func (w *pathReader) check(i int) error {
 	hash, size := w.nar.sum()
 	w.compare(hash, size)
 	w.v.compareManifestPath(n.path, w.files)
+	if len(w.sums) > 0 {
+		w.v.errorf(ManifestSum, w.at, "the manifest has sums of %d more files than there are", len(w.sums))
+	}
 	return nil
 }
 
@@ -267,6 +279,7 @@ func (w *pathReader) contents(n *read.Node) error {
 		b, err := f.Next()
 		if err == io.EOF {
 			w.nar.endFile()
+			w.compareSum(n)
 			return nil
 		}
 		if err != nil {
@@ -276,9 +289,29 @@ func (w *pathReader) contents(n *read.Node) error {
 			return err
 		}
 		w.nar.data(b)
+		if w.summed {
+			w.sum.Add(b)
+		}
 		if scan {
 			w.scan.scan(b)
 		}
 		w.progress.Add(int64(len(b)))
 	}
+}
+
+// compareSum holds the file that has been read against the manifest's next sum.
+func (w *pathReader) compareSum(n *read.Node) {
+	if !w.summed || n.Size == 0 {
+		return
+	}
+	sum := w.sum.End(n.Size)
+	switch {
+	case len(w.sums) == 0:
+		w.v.errorf(ManifestSum, w.at, "the manifest has fewer sums than there are files")
+		w.summed = false
+		return
+	case sum != w.sums[0]:
+		w.v.errorf(ManifestSum, w.at, "a file has the sum %x, but the manifest says %x", sum, w.sums[0])
+	}
+	w.sums = w.sums[1:]
 }

@@ -63,11 +63,12 @@ const (
 	// NarHash, NarSize: the contents are not those of the database's row.
 	NarHash Kind = "wrong-nar-hash"
 	NarSize Kind = "wrong-nar-size"
-	// ManifestNarHash, ManifestNarSize, ManifestFiles: the manifest says
+	// ManifestNarHash, ManifestNarSize, ManifestFiles, ManifestSum: the manifest says
 	// something else of a store path than the database or the disk.
 	ManifestNarHash Kind = "manifest-nar-hash"
 	ManifestNarSize Kind = "manifest-nar-size"
 	ManifestFiles   Kind = "manifest-files"
+	ManifestSum     Kind = "manifest-sum"
 	// MissingReference: the contents mention a store path, and the database has no
 	// Refs row for it.
 	MissingReference Kind = "missing-reference"

@@ -151,6 +151,20 @@ var disagreements = []struct {
 		want: []Kind{ManifestNarSize}, path: libPath},
 	{name: "manifest's files", manifest: func(m *image.Manifest) { m.Paths[0].Files++ },
 		want: []Kind{ManifestFiles}, path: libPath},
+	{name: "manifest without sums", manifest: func(m *image.Manifest) { m.Image.Metadata = new(image.ManifestMetadata) },
+		want: []Kind{ManifestSum}, path: libPath},
+	{name: "manifest's sums", manifest: func(m *image.Manifest) {
+		m.Image.Metadata = new(image.ManifestMetadata)
+		for i := range m.Paths {
+			m.Paths[i].Sums = make(image.FileSums, m.Paths[i].Files)
+		}
+	}, want: []Kind{ManifestSum}, path: libPath},
+	{name: "manifest with too many sums", manifest: func(m *image.Manifest) {
+		m.Image.Metadata = new(image.ManifestMetadata)
+		for i := range m.Paths {
+			m.Paths[i].Sums = make(image.FileSums, m.Paths[i].Files+1)
+		}
+	}, want: []Kind{ManifestSum}, path: filePath},
 	{name: "module only in the manifest", manifest: func(m *image.Manifest) {
 		m.Modules = append(m.Modules, image.ManifestModule{ID: "y:v1", Path: libPath})
 	}, want: []Kind{ManifestModules}, path: libPath},
@@ -209,7 +223,7 @@ func TestEveryKindIsTested(t *testing.T) {
 	all := []Kind{
 		Unreadable, StaleSize, StaleHash, StaleFacts, Verity, ReadersDisagree, NotStorePath, WrongMode, WrongOwner, WrongTime,
 		WrongLinks, WrongFileType, BadSymlink, DanglingSymlink, LowerStore, PathNotOnDisk, PathNotInDatabase, PathNotInManifest,
-		ManifestPathNotOnDisk, NarHash, NarSize, ManifestNarHash, ManifestNarSize, ManifestFiles, MissingReference, DanglingReference,
+		ManifestPathNotOnDisk, NarHash, NarSize, ManifestNarHash, ManifestNarSize, ManifestFiles, ManifestSum, MissingReference, DanglingReference,
 		ReferenceCycle, DatabaseMissing, DatabaseDamaged, DatabaseSchema, DatabaseRow, BadModules, ModulePathNotOnDisk, ManifestModules,
 	}
 	for _, k := range all {

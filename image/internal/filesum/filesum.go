@@ -32,6 +32,7 @@ type Hash struct {
 	start      int64 // where the run that is open began
 	holes      bool
 	text       []byte
+	part       []byte // of a block, see Add
 }
 
 // New returns a Hash at the start of a file.
@@ -79,6 +80,24 @@ func (h *Hash) Write(p []byte) {
 	}
 }
 
+// Add takes the file's next bytes, however they are cut. It must not be mixed
+// with the other ways to give them.
+func (h *Hash) Add(p []byte) {
+	if len(h.part) > 0 {
+		n := min(len(p), BlockSize-len(h.part))
+		h.part = append(h.part, p[:n]...)
+		p = p[n:]
+		if len(h.part) < BlockSize {
+			return
+		}
+		h.Write(h.part)
+		h.part = h.part[:0]
+	}
+	whole := len(p) / BlockSize * BlockSize
+	h.Write(p[:whole])
+	h.part = append(h.part, p[whole:]...)
+}
+
 // run returns how many bytes at the start of p are in blocks that are, or are
 // not, all zero.
 func run(p []byte, zero bool) int {
@@ -97,6 +116,8 @@ var zeros [BlockSize]byte
 
 // End returns the sum of a file of size bytes and starts the next one.
 func (h *Hash) End(size int64) (sum image.FileSum) {
+	h.Write(h.part)
+	h.part = h.part[:0]
 	holes := byte(0)
 	if h.holes {
 		holes = 1

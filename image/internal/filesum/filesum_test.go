@@ -27,6 +27,16 @@ func TestSums(t *testing.T) {
 			t.Errorf("files %d and %d have the same sum", i, j)
 		}
 		seen[sum] = i
+		for _, cut := range []int{1, 100, BlockSize - 1, BlockSize + 1, 3 * BlockSize / 2} {
+			for rest := f; len(rest) > 0; {
+				n := min(cut, len(rest))
+				h.Add(rest[:n])
+				rest = rest[n:]
+			}
+			if h.End(int64(len(f))) != sum {
+				t.Fatalf("file %d has another sum when it comes in pieces of %d bytes", i, cut)
+			}
+		}
 		for cut := BlockSize; cut < len(f); cut += BlockSize {
 			h.Write(f[:cut])
 			h.Write(f[cut:])
