@@ -31,7 +31,7 @@ func aManifest(t testing.TB) *Manifest {
 	glibc, mod, tool := path('0', "glibc-2.36"), path('1', "module-go-1.19"), path('2', "hello+tool_2.?=x")
 	return &Manifest{
 		Version: ManifestVersion,
-		Image:   ManifestImage{Format: "squashfs", Size: 1 << 20, SHA256: digest(0xab), Label: "bigdisk-1234567", Part: &Extent{4096, 1<<20 - 4096},
+		Image: ManifestImage{Format: "squashfs", Size: 1 << 20, SHA256: digest(0xab), Label: "bigdisk-1234567", Part: &Extent{4096, 1<<20 - 4096},
 			Metadata: &ManifestMetadata{Extents: []Extent{{4096, 96}, {21000, 4000}}, SHA256: digest(0x77)}},
 		Options: ManifestOptions{Compression: "zstd:default", BlockSize: 262144, Owner: "0:0", Partition: "gpt", Writable: true, Layout: 1},
 		Lock:    &ManifestLock{SHA256: digest(0xcd)},

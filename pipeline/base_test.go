@@ -20,7 +20,7 @@ import (
 // directory and its paths.
 func randomStore(t *testing.T, r *rand.Rand, paths int) (dir string, all []store.Path) {
 	t.Helper()
-	sizes := []int{1, 7, 300, 4000, 4096, 5000, 9000, 8192, 20_000, 70_000, 1 << 20}
+	sizes := []int{1, 7, 300, 4000, 4096, 5000, 9000, 8192, 20_000, 70_000, 300_000}
 	pool := make([][]byte, 40)
 	for i := range pool {
 		p := make([]byte, sizes[r.IntN(len(sizes))])
@@ -34,7 +34,9 @@ func randomStore(t *testing.T, r *rand.Rand, paths int) (dir string, all []store
 		}
 		pool[i] = p
 	}
-	pool[0] = bytes.Repeat([]byte("longer than what is held back "), 17<<20/30)
+	if r.IntN(4) == 0 {
+		pool[0] = bytes.Repeat([]byte("longer than what is held back "), 17<<20/30)
+	}
 	m := sourcetest.NewMemory()
 	for i := range paths {
 		tree := []sourcetest.File{sourcetest.Dir("")}
@@ -79,7 +81,7 @@ func some(r *rand.Rand, paths []store.Path, share float64) (part []string) {
 // TestBaseChangesNothing builds random parts of random stores on top of other
 // parts, and wants the bytes of a build in full.
 func TestBaseChangesNothing(t *testing.T) {
-	for seed := range uint64(12) {
+	for seed := range uint64(9) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 1))
 			from, paths := randomStore(t, r, 15)
