@@ -35,7 +35,7 @@ func (c *Client) compose(ctx context.Context, bucket, object string, pieces []pi
 
 // cleanUp deletes all parts for the object: it is there, so nobody needs them.
 func (u *upload) cleanUp(ctx context.Context) error {
-	list, err := u.client.List(ctx, u.bucket, u.prefix())
+	list, err := u.client.List(ctx, u.bucket, PartsPrefix(u.object))
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,11 @@ type piece struct {
 	note       string
 }
 
+// pieceOf is the piece that data makes.
+func pieceOf(name string, data []byte, note string) piece {
+	return piece{name: name, size: int64(len(data)), sum: crc32.Checksum(data, castagnoli), note: note}
+}
+
 // joined is what pieces in a row make, once composed.
 func joined(name string, pieces []piece, note string) piece {
 	whole := piece{name: name, note: note}
@@ -237,7 +242,7 @@ func (t *tree) join(ctx context.Context, n node, children []piece) (piece, error
 
 // send sends a part.
 func (u *upload) send(ctx context.Context, name string, data []byte, note string) (piece, error) {
-	p := piece{name: name, size: int64(len(data)), sum: crc32.Checksum(data, castagnoli), note: note}
+	p := pieceOf(name, data, note)
 	return u.settle(ctx, p, func(meta map[string]string) (*Attrs, error) {
 		attrs, err := u.client.put(ctx, u.bucket, name, data, 0, storage.ObjectAttrs{Metadata: meta, ContentType: "application/octet-stream"})
 		if err == nil {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"runtime"
 	"strconv"
+
+	"cloud.google.com/go/storage"
 )
 
 const (
@@ -162,6 +164,9 @@ func (u *upload) run(ctx context.Context) error {
 
 // make makes the object of its parts.
 func (u *upload) make(ctx context.Context) error {
+	if u.content.Parts() == 1 {
+		return u.makeSmall(ctx)
+	}
 	t, err := u.newTree(ctx)
 	if err != nil {
 		return err
@@ -185,13 +190,39 @@ func (u *upload) make(ctx context.Context) error {
 		}
 		tops = append(tops, p)
 	}
-	return u.finish(ctx, tops, note)
+	whole := joined(u.object, tops, note)
+	return u.finish(ctx, whole, func(meta map[string]string) (*Attrs, error) {
+		return u.client.compose(ctx, u.bucket, whole.name, tops, u.opts.ContentType, meta)
+	})
 }
 
-// finish composes the object itself.
-func (u *upload) finish(ctx context.Context, tops []piece, note string) error {
-	whole := joined(u.object, tops, note)
-	attrs, err := u.client.compose(ctx, u.bucket, whole.name, tops, u.opts.ContentType, u.metadata(whole, u.opts.Metadata))
+// makeSmall sends an object of one part as it is.
+func (u *upload) makeSmall(ctx context.Context) error {
+	data, note, err := u.content.Part(ctx, 0, nil)
+	if err != nil {
+		return fmt.Errorf("part 0: %w", err)
+	}
+	if note, err = u.content.Join([]string{note}); err != nil {
+		return err
+	}
+	tail, err := u.content.Tail(note)
+	if err != nil {
+		return err
+	}
+	data = append(data, tail...)
+	err = u.finish(ctx, pieceOf(u.object, data, note), func(meta map[string]string) (*Attrs, error) {
+		return u.client.put(ctx, u.bucket, u.object, data, 0, storage.ObjectAttrs{Metadata: meta, ContentType: u.opts.ContentType})
+	})
+	if err == nil {
+		u.result.Sent = int64(len(data))
+		u.reported.all(u)
+	}
+	return err
+}
+
+// finish makes the object itself with write.
+func (u *upload) finish(ctx context.Context, whole piece, write func(meta map[string]string) (*Attrs, error)) error {
+	attrs, err := write(u.metadata(whole, u.opts.Metadata))
 	if errors.Is(err, ErrPrecondition) {
 		// Somebody was faster: perhaps our own first attempt.
 		if attrs, err = u.client.Attrs(ctx, u.bucket, u.object); err == nil {
@@ -255,11 +286,12 @@ func (u *upload) metadata(p piece, more map[string]string) map[string]string {
 	return m
 }
 
-// prefix is what the names of parts for this object begin with.
-func (u *upload) prefix() string { return u.object + ".parts/" }
+// PartsPrefix is what the names of an object's parts begin with. Parts are there
+// while an upload is, and after one that was killed until the next.
+func PartsPrefix(object string) string { return object + ".parts/" }
 
 // partName is the name of a part of this content.
 func (u *upload) partName(place string) string {
 	digest := sha256.Sum256([]byte(u.identity))
-	return fmt.Sprintf("%s%x/%s", u.prefix(), digest[:8], place)
+	return fmt.Sprintf("%s%x/%s", PartsPrefix(u.object), digest[:8], place)
 }

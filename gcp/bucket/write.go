@@ -125,6 +125,9 @@ func (c *Client) put(ctx context.Context, bucket, object string, data []byte, ge
 		written = w.Attrs()
 		return nil
 	})
+	if errors.Is(err, ErrNotFound) { // a write needs nothing else to be there
+		err = fmt.Errorf("bucket: %w", err)
+	}
 	if err != nil {
 		return nil, err
 	}

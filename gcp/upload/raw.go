@@ -53,8 +53,8 @@ func (r *rawFile) PartSize(i int) int64 {
 
 // Part implements bucket.Content.
 func (r *rawFile) Part(_ context.Context, i int, buf []byte) ([]byte, string, error) {
-	if cap(buf) < rawtar.DefaultPartSize {
-		buf = make([]byte, rawtar.DefaultPartSize)
+	if int64(cap(buf)) < r.PartSize(i) {
+		buf = make([]byte, r.PartSize(0))
 	}
 	buf = buf[:r.PartSize(i)]
 	off := int64(i) * rawtar.DefaultPartSize
