@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"bigdisk/bundle/environment"
-	"bigdisk/pipeline/host"
+	"bigdisk/pipeline/host/modenv"
 )
 
 type hostEnvOptions struct {
@@ -53,26 +52,16 @@ func runHostEnv(opts *hostEnvOptions, id string, stdout, stderr io.Writer) error
 	if root == "" {
 		root = filepath.Join(opts.MountRoot, opts.Service, "current")
 	}
-	root, err := filepath.EvalSymlinks(root) // once: it may name another disk in a moment
-	if err != nil {
-		return err
-	}
-	m, err := host.Environment(root, id)
+	m, err := modenv.Read(root, id)
 	if errors.Is(err, environment.ErrStale) {
 		return hintedError{err, "check the disk with bigdisk verify: an environment is made when the disk is"}
 	}
 	if err != nil {
 		return err
 	}
-	if opts.JSON {
-		enc := json.NewEncoder(stdout)
-		enc.SetEscapeHTML(false)
-		return enc.Encode(m)
-	}
-	commands, skipped := m.Env.Shell(opts.Keep...)
+	skipped, err := m.Write(stdout, opts.JSON, opts.Keep...)
 	for _, name := range skipped {
 		fmt.Fprintf(stderr, "bigdisk: warning: %s: left out %q, which is no name for a shell: see --json\n", m.Version.ID, name)
 	}
-	_, err = stdout.Write(commands)
 	return err
 }

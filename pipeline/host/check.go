@@ -28,6 +28,9 @@ var ErrRefused = errors.New("the disk is refused")
 // so that checking a disk takes seconds.
 const mostSampled = 512 << 20
 
+// modulesName is the lock file's copy in [bundle.EtcDir].
+const modulesName = "modules.json"
+
 func refuse(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrRefused, fmt.Errorf(format, args...))
 }

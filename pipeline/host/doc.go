@@ -1,7 +1,6 @@
 // Package host is what runs on a machine that a disk is attached to: it finds
 // the disk, checks it, mounts it read-only and makes it the current one
-// ([Mount], [Watch]), stacks a writable Nix store on it ([Overlay]) and reads a
-// module's environment from it ([Environment]).
+// ([Mount], [Watch]), and stacks a writable Nix store on it ([Overlay]).
 //
 // In flow block devices, which udev names after what they were attached as; out
 // flow mounts below a directory, one for each version,

@@ -18,6 +18,7 @@ import (
 	"bigdisk/image"
 	"bigdisk/image/imagetest"
 	"bigdisk/image/read"
+	"bigdisk/pipeline/host/modenv"
 )
 
 func TestMountRightDisks(t *testing.T) {
@@ -394,7 +395,7 @@ func TestMountAgain(t *testing.T) {
 	h.detach("v1")
 	h.attachCopy("v2.sqsh", "v1")
 	h.mount()
-	if _, err := Environment(filepath.Join(h.MountRoot, "nix/current"), "hello-1:v2-20240502-603953c"); err != nil {
+	if _, err := modenv.Read(filepath.Join(h.MountRoot, "nix/current"), "hello-1:v2-20240502-603953c"); err != nil {
 		t.Errorf("the old disk is still to be seen: %v", err)
 	}
 }

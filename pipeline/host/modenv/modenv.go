@@ -1,7 +1,12 @@
-package host
+// Package modenv reads a module's environment from a mounted disk. In flow the
+// files in /etc/nixmodules, out flows the environment of the version that a
+// module's ID leads to. It is a package of its own so that a small program can
+// have it: starting a large one takes longer than all of this.
+package modenv
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,17 +29,21 @@ const (
 	recommendName = "recommend-upgrade.json"
 )
 
-// ModuleEnvironment is a module's environment, and the version it is of.
-type ModuleEnvironment struct {
+// Module is a module's environment, and the version it is of.
+type Module struct {
 	modules.Resolution
 	Env environment.Env `json:"env"`
 }
 
-// Environment resolves a module ID through the upgrade maps of the disk that is
-// mounted at root, and returns the environment of the version where the
-// automatic upgrades end. It is checked against the store path that it was made
-// from: what does not fit wraps [environment.ErrStale].
-func Environment(root, id string) (*ModuleEnvironment, error) {
+// Read resolves a module ID through the upgrade maps of the disk that is
+// mounted at root, which may be a symlink, and returns the environment of the
+// version where the automatic upgrades end. It is checked against the store path
+// that it was made from: what does not fit wraps [environment.ErrStale].
+func Read(root, id string) (*Module, error) {
+	root, err := filepath.EvalSymlinks(root) // once: it may name another disk in a moment
+	if err != nil {
+		return nil, err
+	}
 	etc := filepath.Join(root, bundle.EtcDir)
 	resolution, err := resolve(etc, id)
 	if err != nil {
@@ -62,7 +71,21 @@ func Environment(root, id string) (*ModuleEnvironment, error) {
 	if err := f.Check(path, module); err != nil {
 		return nil, fmt.Errorf("%s: %w", resolution.Version.ID, err)
 	}
-	return &ModuleEnvironment{*resolution, f.Env}, nil
+	return &Module{*resolution, f.Env}, nil
+}
+
+// Write writes the environment: as commands for a shell, in which the variables
+// in keep go on with what they are already, or as JSON. It returns the names
+// that no shell variable can have, and that it left out.
+func (m *Module) Write(w io.Writer, asJSON bool, keep ...string) (skipped []string, err error) {
+	if asJSON {
+		enc := json.NewEncoder(w)
+		enc.SetEscapeHTML(false)
+		return nil, enc.Encode(m)
+	}
+	commands, skipped := m.Env.Shell(keep...)
+	_, err = w.Write(commands)
+	return skipped, err
 }
 
 // resolve follows the upgrade maps.

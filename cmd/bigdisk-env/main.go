@@ -1,0 +1,69 @@
+// Command bigdisk-env is bigdisk host env by itself: a program that is small
+// enough to start, and to be read from a cold disk, in a few milliseconds.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/pflag"
+
+	"bigdisk/pipeline/host/modenv"
+)
+
+// The exit statuses are those of bigdisk.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run is the whole command: it returns the exit status.
+func run(args []string, stdout, stderr io.Writer) int {
+	f := pflag.NewFlagSet("bigdisk-env", pflag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.SortFlags = false
+	service := f.String("service", "", "the `NAME` that disks and directories are called after")
+	mountRoot := f.String("mount-root", "/mnt", "the `DIRECTORY` in which the service has its own")
+	root := f.String("root", "", "read the disk that is mounted at this `DIRECTORY` (default the service's current one)")
+	keep := f.StringArray("keep", nil, "let the variable `NAME`, such as PATH, go on with what it is already (repeatable)")
+	asJSON := f.Bool("json", false, "print the environment, and how it was resolved, as JSON")
+	f.Usage = func() {
+		fmt.Fprintf(stderr, "usage: bigdisk-env (--service NAME|--root DIR) [flags] ID\n%s", f.FlagUsages())
+	}
+	err := f.Parse(args)
+	if errors.Is(err, pflag.ErrHelp) {
+		return 0
+	}
+	if err == nil && (f.NArg() != 1 || (*root == "") == (*service == "")) {
+		err = errors.New("it takes one module, and either --service or --root")
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "bigdisk-env: %v\nbigdisk-env: hint: see bigdisk-env --help\n", err)
+		return exitUsage
+	}
+	if *root == "" {
+		*root = filepath.Join(*mountRoot, *service, "current")
+	}
+	if err := print(*root, f.Arg(0), stdout, stderr, *asJSON, *keep); err != nil {
+		fmt.Fprintf(stderr, "bigdisk-env: %v\n", err)
+		return exitFailure
+	}
+	return 0
+}
+
+func print(root, id string, stdout, stderr io.Writer, asJSON bool, keep []string) error {
+	m, err := modenv.Read(root, id)
+	if err != nil {
+		return err
+	}
+	skipped, err := m.Write(stdout, asJSON, keep...)
+	for _, name := range skipped {
+		fmt.Fprintf(stderr, "bigdisk-env: warning: %s: left out %q, which is no name for a shell: see --json\n", m.Version.ID, name)
+	}
+	return err
+}
