@@ -150,6 +150,16 @@ func TestAttachBeforeReady(t *testing.T) {
 	wantError(t, err, 400, "resourceInUseByAnotherResource") // on its way to the instance
 }
 
+func TestInstanceNeedsItsDisks(t *testing.T) {
+	c := newCloud(t, gcetest.Options{})
+	addDisk(c, "d", "pd-ssd")
+	err := c.AddInstance(project, zone, &computepb.Instance{Name: proto.String("vm"), Disks: []*computepb.AttachedDisk{
+		{Source: c.disk("d").SelfLink}, {Source: proto.String("zones/" + zone + "/disks/none")}}})
+	if err == nil || len(c.disk("d").GetUsers()) != 0 {
+		t.Errorf("got %v, and the disk has the users %v", err, c.disk("d").GetUsers())
+	}
+}
+
 func TestRecreatedInstanceLosesDisks(t *testing.T) {
 	c := newCloud(t, gcetest.Options{})
 	addVM(c, "vm")

@@ -19,6 +19,7 @@ type disk struct {
 	users       int           // images and snapshots being made from it
 	lastAttach  time.Time
 	lastDetach  time.Time
+	copies      []time.Time // images, snapshots and clones of it in the last hour
 }
 
 func (d *disk) message() proto.Message { return d.pb }
@@ -105,7 +106,7 @@ func (s *Server) insertDisk(c *call) (*change, error) {
 	d := s.newDisk(c.place(), pb, typeName, from, "CREATING")
 	s.disks.put(c.place(), c.name, d)
 	from.hold(1)
-	ch := &change{kind: "insert", target: self, targetID: d.pb.GetId(), warnings: from.warnings,
+	ch := &change{kind: "insert", target: self, targetID: d.pb.GetId(), warnings: from.warnings, late: from.late,
 		apply: func() *opError {
 			from.hold(-1)
 			d.pb = edited(d.pb, func(m *computepb.Disk) { m.Status = proto.String(statusReady) })

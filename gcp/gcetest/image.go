@@ -68,7 +68,7 @@ func (s *Server) insertImage(c *call) (*change, error) {
 		img.pb.DiskSizeGb = proto.Int64(source.sizeGB) // nobody else has seen it yet
 	}
 	s.images.put(c.place(), c.name, img)
-	ch := &change{kind: "insert", target: self, targetID: img.pb.GetId()}
+	ch := &change{kind: "insert", target: self, targetID: img.pb.GetId(), warnings: source.warnings, late: source.late}
 	var info ImageInfo
 	if url := pb.GetRawDisk().GetSource(); url != "" && s.opt.ImageSource != nil {
 		ch.work = func() (failed *opError) { info, failed = s.importArchive(url); return failed }

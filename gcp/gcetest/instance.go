@@ -64,6 +64,10 @@ func (s *Server) addInstance(p place, pb *computepb.Instance) (*instance, error)
 	if err := checkName("resource.name", pb.GetName()); err != nil {
 		return nil, err
 	}
+	disks, err := s.disksOf(p, pb)
+	if err != nil {
+		return nil, fmt.Errorf("add instance %s: %w", pb.GetName(), err)
+	}
 	if old, ok := s.instances.get(p, pb.GetName()); ok {
 		s.removeInstance(old)
 	}
@@ -82,15 +86,24 @@ func (s *Server) addInstance(p place, pb *computepb.Instance) (*instance, error)
 		}
 	})
 	for n, ad := range pb.Disks {
-		l, _ := parseLink(ad.GetSource(), p.project)
-		d, ok := s.disks.get(place{l.project, l.zone}, l.name)
-		if !ok {
-			return nil, fmt.Errorf("add instance %s: disks[%d]: %w", pb.GetName(), n, errNotFound(ad.GetSource()))
-		}
-		s.attached(s.newAttachment(i, d, ad))
+		s.attached(s.newAttachment(i, disks[n], ad))
 	}
 	s.instances.put(p, pb.GetName(), i)
 	return i, nil
+}
+
+// disksOf finds the disks that an instance is to start with.
+func (s *Server) disksOf(p place, pb *computepb.Instance) ([]*disk, error) {
+	var disks []*disk
+	for n, ad := range pb.Disks {
+		l, _ := parseLink(ad.GetSource(), p.project)
+		d, ok := s.disks.get(place{l.project, l.zone}, l.name)
+		if !ok || l.zone != p.zone {
+			return nil, fmt.Errorf("disks[%d]: %w", n, errNotFound(ad.GetSource()))
+		}
+		disks = append(disks, d)
+	}
+	return disks, nil
 }
 
 func (s *Server) removeInstance(i *instance) {

@@ -47,6 +47,10 @@ type Options struct {
 	// default 16 for shared-core types and for n4, else 128.
 	DiskLimit func(machineType string) int
 
+	// CopiesPerHour is how many images, snapshots and clones one disk gives within
+	// an hour before RESOURCE_OPERATION_RATE_EXCEEDED; 6 by default.
+	CopiesPerHour int
+
 	// RateLimits refuse calls beyond a rate; none by default.
 	RateLimits map[Group]RateLimit
 }
@@ -74,6 +78,9 @@ func (o *Options) fill() {
 	}
 	if o.WaitLimit == 0 {
 		o.WaitLimit = 2 * time.Minute
+	}
+	if o.CopiesPerHour == 0 {
+		o.CopiesPerHour = 6
 	}
 	if o.DiskLimit == nil {
 		o.DiskLimit = defaultDiskLimit

@@ -1,7 +1,10 @@
 package gcetest
 
 import (
+	"net/http"
+	"slices"
 	"strconv"
+	"time"
 
 	"cloud.google.com/go/compute/apiv1/computepb"
 	"google.golang.org/protobuf/proto"
@@ -14,12 +17,17 @@ type origin struct {
 	sizeGB   int64
 	users    *int // counts what is being made from it
 	warnings []*computepb.Warnings
+	late     *opError // what the operation is bound to fail with
+	copied   func()   // counts what is made from a disk
 }
 
 // hold adds n to what is being made from the source, so that it is not deleted meanwhile.
 func (o origin) hold(n int) {
 	if o.users != nil {
 		*o.users += n
+	}
+	if n > 0 && o.copied != nil && o.late == nil {
+		o.copied()
 	}
 }
 
@@ -84,7 +92,20 @@ func (s *Server) diskOrigin(c *call, field, raw string, force bool) (origin, err
 			return origin{}, errInUse(l.path(), a.inst.link().path())
 		}
 	}
-	return origin{link: l, id: strconv.FormatUint(d.pb.GetId(), 10), sizeGB: d.pb.GetSizeGb(), users: &d.users}, nil
+	now := s.present()
+	return origin{link: l, id: strconv.FormatUint(d.pb.GetId(), 10), sizeGB: d.pb.GetSizeGb(), users: &d.users,
+		late: s.copyRate(d, now), copied: func() { d.copies = append(d.copies, now) }}, nil
+}
+
+// copyRate refuses, inside the operation, more than some images, snapshots and
+// clones of a disk within an hour.
+func (s *Server) copyRate(d *disk, now time.Time) *opError {
+	d.copies = slices.DeleteFunc(d.copies, func(t time.Time) bool { return now.Sub(t) >= time.Hour })
+	if len(d.copies) >= s.opt.CopiesPerHour {
+		return &opError{code: "RESOURCE_OPERATION_RATE_EXCEEDED", status: http.StatusForbidden,
+			message: "Operation rate exceeded for resource '" + d.link().path() + "'. Too frequent operations from the source resource."}
+	}
+	return nil
 }
 
 func warning(code, text string) *computepb.Warnings {

@@ -1,7 +1,9 @@
 package gcetest_test
 
 import (
+	"fmt"
 	"testing"
+	"time"
 
 	"cloud.google.com/go/compute/apiv1/computepb"
 	"google.golang.org/protobuf/proto"
@@ -170,6 +172,28 @@ func TestSnapshotPath(t *testing.T) {
 	c.succeed("", op, err)
 	_, err = c.snapshots.Get(c.ctx, &computepb.GetSnapshotRequest{Project: project, Snapshot: "v1"})
 	wantError(t, err, 404, "notFound")
+}
+
+func TestTooManySnapshotsOfOneDisk(t *testing.T) {
+	clock := gcetest.NewManualClock(newYear)
+	c := newCloud(t, gcetest.Options{Clock: clock})
+	c.AddDisk(project, zone, &computepb.Disk{Name: proto.String("built")})
+	snap := func(n int) *computepb.Operation {
+		op, err := c.snapshots.Insert(c.ctx, &computepb.InsertSnapshotRequest{Project: project, RequestId: newID(),
+			SnapshotResource: &computepb.Snapshot{Name: proto.String(fmt.Sprint("s-", n)), SourceDisk: c.disk("built").SelfLink}})
+		clock.Advance(time.Minute)
+		return c.await("", op, err)
+	}
+	for n := range 6 {
+		if pb := snap(n); pb.Error != nil {
+			t.Errorf("snapshot %d: %v", n, pb.Error)
+		}
+	}
+	wantLate(t, snap(6), "RESOURCE_OPERATION_RATE_EXCEEDED", 403)
+	clock.Advance(time.Hour)
+	if pb := snap(6); pb.Error != nil {
+		t.Errorf("an hour later: %v", pb.Error)
+	}
 }
 
 func TestLabelsFingerprint(t *testing.T) {

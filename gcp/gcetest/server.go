@@ -20,11 +20,12 @@ type Server struct {
 	mux   *http.ServeMux
 	http  *http.Server
 
-	closing chan struct{}
-	wake    chan struct{}
-	owned   sync.WaitGroup // goroutines that Close waits for
-	ctx     context.Context
-	cancel  context.CancelFunc
+	closing   chan struct{}
+	closeOnce sync.Once
+	wake      chan struct{}
+	owned     sync.WaitGroup // goroutines that Close waits for
+	ctx       context.Context
+	cancel    context.CancelFunc
 
 	mu        sync.Mutex // everything below
 	rand      *rand.Rand
@@ -81,9 +82,7 @@ func Start(opt Options) (*Server, error) {
 	s := New(opt)
 	l, err := net.Listen("tcp", s.opt.Addr)
 	if err != nil {
-		s.cancel()
-		close(s.closing)
-		s.owned.Wait()
+		_ = s.Close() // nothing is open yet
 		return nil, fmt.Errorf("listen for compute API calls: %w", err)
 	}
 	s.base = "http://" + l.Addr().String()
@@ -103,10 +102,11 @@ func (s *Server) URL() string { return s.base }
 // Clock is the clock that the server goes by.
 func (s *Server) Clock() Clock { return s.clock }
 
-// Close drops all connections and waits for the server's goroutines.
+// Close drops all connections and waits for the server's goroutines. It may be
+// called twice.
 func (s *Server) Close() error {
 	s.cancel()
-	close(s.closing)
+	s.closeOnce.Do(func() { close(s.closing) })
 	var err error
 	if s.http != nil {
 		if err = s.http.Close(); errors.Is(err, http.ErrServerClosed) {

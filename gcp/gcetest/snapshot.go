@@ -48,7 +48,7 @@ func (s *Server) snapshotOf(c *call, pb *computepb.Snapshot, source, kind string
 	snap := &snapshot{pb: s.newSnapshotPb(pb, self, from)}
 	s.snapshots.put(home, pb.GetName(), snap)
 	from.hold(1)
-	return &change{kind: kind, target: target, targetID: snap.pb.GetId(),
+	return &change{kind: kind, target: target, targetID: snap.pb.GetId(), late: from.late,
 		apply: func() *opError {
 			from.hold(-1)
 			snap.pb = edited(snap.pb, func(m *computepb.Snapshot) { m.Status = proto.String(statusReady) })
