@@ -185,6 +185,10 @@ func (c *Controller) advance(ctx context.Context) (ended bool, err error) {
 	case r.Phase == state.Paused:
 		return c.paused(ctx, r)
 	case c.world == nil:
+		c.waiting = nil
+		if c.lookErr != nil {
+			c.waiting = []string{"the fleet cannot be read: " + clip(c.lookErr.Error())}
+		}
 		return false, nil
 	}
 	return false, c.wave(ctx, r)
