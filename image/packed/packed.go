@@ -1,7 +1,7 @@
 // Package packed keeps the compressed data of one store path in a file, for
 // builds that need the path in an image. Such a file is a squashfs image with
-// that path alone, its manifest, and a trailer that says how long the manifest
-// is; so a build takes a path from it as it takes one from an earlier image.
+// that path alone, its manifest, and a trailer with the manifest's SHA-256, its
+// length in 8 bytes, little-endian, and a magic word; so a build takes a path from it as it takes one from an earlier image.
 //
 // A file depends on the path's NAR hash and on the options of the image, not
 // on the path's name: [Key] names it.
@@ -27,7 +27,7 @@ import (
 // ErrDamaged is wrapped by errors about a file that is not what [Write] wrote.
 var ErrDamaged = errors.New("the packed store path is damaged")
 
-// magic ends a file, behind 8 bytes with the manifest's length, little-endian.
+// magic ends a file.
 const magic = "bigdisk-packed-1"
 
 // maxManifest bounds a manifest, in bytes.
@@ -77,6 +77,8 @@ func Write(ctx context.Context, f *os.File, info *store.PathInfo, contents store
 		return 0, err
 	}
 	n := tail.Len()
+	sum := sha256.Sum256(tail.Bytes())
+	tail.Write(sum[:])
 	tail.Write(binary.LittleEndian.AppendUint64(nil, uint64(n)))
 	tail.WriteString(magic)
 	_, err = f.WriteAt(tail.Bytes(), m.Image.Size)
@@ -153,7 +155,7 @@ func readManifest(f *os.File) (*image.Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	var trailer [8 + len(magic)]byte
+	var trailer [sha256.Size + 8 + len(magic)]byte
 	if size < int64(len(trailer)) {
 		return nil, fmt.Errorf("it has %d bytes", size)
 	}
@@ -161,13 +163,17 @@ func readManifest(f *os.File) (*image.Manifest, error) {
 	if err := image.ReadFull(f, trailer[:], end); err != nil {
 		return nil, err
 	}
-	n := binary.LittleEndian.Uint64(trailer[:])
-	if string(trailer[8:]) != magic || n > maxManifest || int64(n) > end {
+	n := binary.LittleEndian.Uint64(trailer[sha256.Size:])
+	if string(trailer[sha256.Size+8:]) != magic || n > maxManifest || int64(n) > end {
 		return nil, errors.New("it has no trailer")
 	}
-	m, err := image.DecodeManifest(io.NewSectionReader(f, end-int64(n), int64(n)))
+	h := sha256.New()
+	m, err := image.DecodeManifest(io.TeeReader(io.NewSectionReader(f, end-int64(n), int64(n)), h))
 	if err != nil {
 		return nil, err
+	}
+	if image.HexSHA256(h.Sum(nil)) != image.HexSHA256(trailer[:sha256.Size]) {
+		return nil, errors.New("its manifest is another than was written")
 	}
 	if m.Image.Size != end-int64(n) {
 		return nil, fmt.Errorf("its image has %d bytes, its manifest says %d", end-int64(n), m.Image.Size)
