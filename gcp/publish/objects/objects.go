@@ -19,6 +19,10 @@ import (
 // shaKey is noted with every object: of which image it is.
 const shaKey = "bigdisk-image-sha256"
 
+// partsSuffix follows an object's name in those of its parts, as
+// [bucket.Client.Upload] names them.
+const partsSuffix = ".parts/"
+
 // Uploader implements [publish.Uploader] with Cloud Storage.
 type Uploader struct {
 	Client *bucket.Client
@@ -54,7 +58,7 @@ func (u *Uploader) Look(ctx context.Context, _ publish.Content, name string) (pu
 // Put implements [publish.Uploader].
 func (u *Uploader) Put(ctx context.Context, content publish.Content, name string) (publish.Object, bool, error) {
 	if have, found, err := u.Look(ctx, content, name); found || err != nil {
-		return have, false, err
+		return have, false, errors.Join(err, u.clean(ctx, name, found))
 	}
 	if content == publish.Manifest {
 		return u.putManifest(ctx, name)
@@ -71,6 +75,24 @@ func (u *Uploader) Put(ctx context.Context, content publish.Content, name string
 		return publish.Object{}, false, err
 	}
 	return publish.Object{Bytes: r.Image.Size}, !r.Image.Found, nil
+}
+
+// clean deletes the parts of an object that is whole: an upload that was killed
+// at its very end leaves them.
+func (u *Uploader) clean(ctx context.Context, name string, whole bool) error {
+	if !whole {
+		return nil
+	}
+	parts, err := u.Client.List(ctx, u.Bucket, name+partsSuffix)
+	if err != nil {
+		return err
+	}
+	for _, part := range parts {
+		if err := u.Client.Delete(ctx, u.Bucket, part.Name, part.Generation); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (u *Uploader) options(contentType string, progress func(int64)) bucket.UploadOptions {

@@ -81,6 +81,23 @@ func TestOthersObject(t *testing.T) {
 	}
 }
 
+// TestPartsLeft: an upload that was killed when the object was whole leaves parts,
+// which go when it is found.
+func TestPartsLeft(t *testing.T) {
+	u, server := newUploader(t)
+	const name = "s/v/disk.raw.tar.gz"
+	if _, _, err := u.Put(t.Context(), publish.Archive, name); err != nil {
+		t.Fatal(err)
+	}
+	server.Put("bucket", name+".parts/0123456789abcdef/0-00000000", []byte("part"), nil)
+	if _, created, err := u.Put(t.Context(), publish.Archive, name); created || err != nil {
+		t.Errorf("%v %v", created, err)
+	}
+	if got := server.Objects(t, "bucket"); len(got) != 1 {
+		t.Errorf("the bucket holds %q", got)
+	}
+}
+
 // TestNoFile: what cannot be read is named.
 func TestNoFile(t *testing.T) {
 	u, _ := newUploader(t)
