@@ -3,6 +3,7 @@ package ext4
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // How an image is laid out, in blocks:
@@ -26,7 +27,9 @@ import (
 // With flex_bg a group's bitmaps and inode table may be anywhere, and with
 // sparse_super2 no other group needs a copy of superblock and descriptors. So
 // nothing lies between firstData and the data's end but data, a file runs on
-// across the borders of groups, and the used blocks are just two ranges.
+// across the borders of groups, and the used blocks are just two ranges. In an
+// image that has been changed in place all this but the superblock and the
+// descriptors lies wherever there was room, from firstData on.
 const (
 	maxBlocks = 1 << 34
 	firstData = 33 << 20 / blockSize
@@ -38,12 +41,34 @@ type geometry struct {
 	blocks      int64 // the image
 	groups      int64 // of 32768 blocks; the last may be shorter
 	descBlocks  int64 // of group descriptors, from block 1
-	frontEnd    int64 // blocks [0, frontEnd) are used,
-	dataStart   int64 // and blocks [dataStart, end)
-	end         int64
-	groupMeta   int64 // where bitmaps and inode tables start
 	tableBlocks int64 // of one group's inode table
 	groupInodes int64 // inodes of one group: tableBlocks * 16
+
+	used                                    spans  // sorted
+	blockBitmaps, inodeBitmaps, inodeTables places // of the groups, in order
+}
+
+// places are blocks that are numbered through, wherever they lie.
+type places struct {
+	spans spans
+	first []int64 // the number of each span's first block
+}
+
+func newPlaces(s spans) places {
+	p := places{spans: s, first: make([]int64, len(s))}
+	for i := 1; i < len(s); i++ {
+		p.first[i] = p.first[i-1] + s[i-1].blocks()
+	}
+	return p
+}
+
+// at is where the block with number i lies.
+func (p *places) at(i int64) int64 {
+	k, found := slices.BinarySearch(p.first, i)
+	if !found {
+		k--
+	}
+	return p.spans[k].start + i - p.first[k]
 }
 
 var errTooManyInodes = errors.New("more files than ext4 has inode numbers for")
@@ -78,7 +103,40 @@ func plan(opts Options, inodes, end int64) (geometry, error) {
 
 // fit lays an image of so many blocks out, and returns how many it needs.
 func fit(opts Options, inodes, end, blocks int64) (geometry, int64, error) {
-	g := geometry{blocks: blocks, dataStart: opts.dataStart, end: end}
+	g, least, err := divide(opts, inodes, blocks)
+	if err != nil || least > blocks {
+		return g, least, err
+	}
+	frontEnd, dataStart := 1+g.descBlocks, opts.dataStart
+	meta := g.groups * (2 + g.tableBlocks)
+	at := end
+	if frontEnd+meta <= firstData {
+		at = frontEnd
+		frontEnd += meta
+	} else {
+		end += meta
+	}
+	part := func(blocks int64) places {
+		at += blocks
+		return newPlaces(spans{{at - blocks, at}})
+	}
+	g.blockBitmaps, g.inodeBitmaps, g.inodeTables = part(g.groups), part(g.groups), part(g.groups*g.tableBlocks)
+	g.used = spans{{0, frontEnd}, {dataStart, end}}
+	return g, end + opts.spare(g.used.blocks()), nil
+}
+
+// spare is how many free blocks an image should have when so many are used.
+func (o *Options) spare(used int64) int64 {
+	if !o.Writable || o.Size != 0 {
+		return 0
+	}
+	return used/16 + 16<<20/blockSize
+}
+
+// divide cuts an image of so many blocks into groups, and returns how many it
+// has to have.
+func divide(opts Options, inodes, blocks int64) (g geometry, least int64, err error) {
+	g.blocks = blocks
 	g.groups = ceilDiv(blocks, blocksPerGroup)
 	if inodes >= 1<<32 {
 		return g, 0, errTooManyInodes
@@ -92,20 +150,7 @@ func fit(opts Options, inodes, end, blocks int64) (geometry, int64, error) {
 	g.tableBlocks = min(ceilDiv(inodes, g.groups*inodesPerBlock), (1<<32-1)/(g.groups*inodesPerBlock))
 	g.groupInodes = g.tableBlocks * inodesPerBlock
 	g.descBlocks = ceilDiv(g.groups, descsPerBlock)
-	g.frontEnd = 1 + g.descBlocks
-	meta := g.groups * (2 + g.tableBlocks)
-	if g.frontEnd+meta <= firstData {
-		g.groupMeta = g.frontEnd
-		g.frontEnd += meta
-	} else {
-		g.groupMeta = end
-		g.end += meta
-	}
-	need := g.end
-	if opts.Writable && opts.Size == 0 {
-		need += (g.frontEnd+g.end-g.dataStart)/16 + 16<<20/blockSize
-	}
-	return g, need, nil
+	return g, 0, nil
 }
 
 func ceilDiv(a, b int64) int64 { return (a + b - 1) / b }
@@ -113,29 +158,24 @@ func ceilDiv(a, b int64) int64 { return (a + b - 1) / b }
 // inodes is how many the image has.
 func (g *geometry) inodes() int64 { return g.groups * g.groupInodes }
 
-// used is how many blocks are.
-func (g *geometry) used() int64 { return g.frontEnd + g.end - g.dataStart }
-
-// blockBitmap, inodeBitmap and inodeTable are where those of a group are. All
-// inode tables follow one another, so that they are one array of inodes.
-func (g *geometry) blockBitmap(group int64) int64 { return g.groupMeta + group }
-func (g *geometry) inodeBitmap(group int64) int64 { return g.groupMeta + g.groups + group }
-func (g *geometry) inodeTable(group int64) int64 {
-	return g.groupMeta + 2*g.groups + group*g.tableBlocks
-}
+// blockBitmap, inodeBitmap and inodeTable are where those of a group are.
+func (g *geometry) blockBitmap(group int64) int64 { return g.blockBitmaps.at(group) }
+func (g *geometry) inodeBitmap(group int64) int64 { return g.inodeBitmaps.at(group) }
+func (g *geometry) inodeTable(group int64) int64  { return g.inodeTables.at(group * g.tableBlocks) }
 
 // groupBlocks is how many blocks a group has.
 func (g *geometry) groupBlocks(group int64) int64 {
 	return min(blocksPerGroup, g.blocks-group*blocksPerGroup)
 }
 
-// usedIn returns the used blocks of a group as two ranges, counted from its
-// first block. A range may be empty.
-func (g *geometry) usedIn(group int64) [2][2]int64 {
+// usedIn returns the used blocks of a group, counted from its first block.
+func (g *geometry) usedIn(group int64, into spans) spans {
 	first := group * blocksPerGroup
-	clamp := func(block int64) int64 { return min(max(block-first, 0), blocksPerGroup) }
-	return [2][2]int64{
-		{0, clamp(g.frontEnd)},
-		{clamp(g.dataStart), clamp(g.end)},
+	for _, x := range g.used.from(first) {
+		if x.start >= first+blocksPerGroup {
+			break
+		}
+		into = append(into, span{max(x.start-first, 0), min(x.end-first, blocksPerGroup)})
 	}
+	return into
 }

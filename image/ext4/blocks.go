@@ -9,6 +9,10 @@ type blockWriter struct {
 	buf    []byte
 	offset int64 // of buf in the image
 	err    error
+	// take, if it is there, gives the block to go on at once left are used up.
+	take func() (start, blocks int64, err error)
+	left int64
+	runs spans // where the blocks went
 }
 
 const blockWriterBuf = 1 << 20
@@ -17,8 +21,16 @@ func newBlockWriter(f File, block int64) *blockWriter {
 	return &blockWriter{file: f, buf: make([]byte, 0, blockWriterBuf), offset: block * blockSize}
 }
 
+// at is where the buffer ends.
+func (w *blockWriter) at() int64 { return (w.offset + int64(len(w.buf))) / blockSize }
+
 // next is the number of the block that the next call of block returns.
-func (w *blockWriter) next() int64 { return (w.offset + int64(len(w.buf))) / blockSize }
+func (w *blockWriter) next() int64 {
+	if w.take != nil && w.left == 0 {
+		w.move()
+	}
+	return w.at()
+}
 
 // block returns the next block, all zero, to be filled in before any other
 // call.
@@ -26,6 +38,8 @@ func (w *blockWriter) block() []byte {
 	if len(w.buf) == cap(w.buf) {
 		w.flush()
 	}
+	w.runs.add(w.next(), 1)
+	w.left--
 	n := len(w.buf)
 	w.buf = w.buf[:n+blockSize]
 	b := w.buf[n : n+blockSize : n+blockSize]
@@ -33,9 +47,22 @@ func (w *blockWriter) block() []byte {
 	return b
 }
 
+// move goes on where take says.
+func (w *blockWriter) move() {
+	start, blocks, err := w.take()
+	if err != nil {
+		if w.err == nil {
+			w.err = err
+		}
+		start, blocks = 0, 1<<62 // nothing is written any more
+	}
+	w.seek(start)
+	w.left = blocks
+}
+
 // seek goes on at a block; what is passed over stays as it is.
 func (w *blockWriter) seek(block int64) {
-	if block != w.next() {
+	if block != w.at() {
 		w.flush()
 		w.offset = block * blockSize
 	}

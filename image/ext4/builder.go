@@ -18,7 +18,8 @@ import (
 // its name and 11 bytes more for the entry, and 32 for its key, 20 more in its unit.
 type builder struct {
 	opts  Options
-	space space // where data goes
+	space space    // where data goes
+	stay  *staying // which data may stay where it is; nil if none
 	batch *batch
 
 	root    inode
@@ -64,6 +65,9 @@ func newBuilder(opts Options) (*builder, error) {
 func (b *builder) addInode(n inode) uint32 {
 	return uint32(b.inodes.add(n)) + firstIno
 }
+
+// inodeCount is how many inodes are in use, the reserved ones included.
+func (b *builder) inodeCount() int64 { return int64(firstIno - 1 + b.inodes.n) }
 
 // inode returns the root's inode, or the one with a number from firstIno on.
 func (b *builder) inode(ino uint32) *inode {
@@ -301,7 +305,7 @@ func (b *builder) enterFile(sum image.FileSum) error {
 		b.layout.UniqueBytes += f.op.n
 	}
 	if isNew || b.inode(*ino).links == linkMax {
-		if err := b.placeKept(f.op.kept); err != nil {
+		if err := b.placeKept(f.op.kept, key, *ino); err != nil {
 			return err
 		}
 		*ino = b.addInode(b.fileInode())

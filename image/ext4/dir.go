@@ -146,7 +146,7 @@ func (f *finisher) directories() error {
 		d := f.b.dirs.at(i)
 		var bytes int64
 		names, bytes = d.list(&f.b.names, names[:0])
-		start := f.meta.next()
+		f.meta.runs = f.meta.runs[:0]
 		var err error
 		if bytes+dotEntriesLen <= dirBlockRoom {
 			f.smallDirectory(d, names)
@@ -159,14 +159,22 @@ func (f *finisher) directories() error {
 		if err != nil {
 			return err
 		}
-		n := f.b.inode(d.ino)
-		blocks := f.meta.next() - start
-		n.size = blocks * blockSize
-		n.ref = int64(f.b.extents.n)
-		f.b.addExtents(f.b.extents.n, 0, start, blocks)
-		n.extents = uint32(f.b.extents.n - int(n.ref))
+		f.placeDirectory(f.b.inode(d.ino))
 	}
 	return nil
+}
+
+// placeDirectory gives a directory the blocks that were just written.
+func (f *finisher) placeDirectory(n *inode) {
+	n.ref = int64(f.b.extents.n)
+	blocks := int64(0)
+	for _, r := range f.meta.runs {
+		f.b.addExtents(int(n.ref), blocks, r.start, r.blocks())
+		f.dirBlocks.add(r.start, r.blocks())
+		blocks += r.blocks()
+	}
+	n.size = blocks * blockSize
+	n.extents = uint32(f.b.extents.n - int(n.ref))
 }
 
 // smallDirectory writes a directory that fits into a block, in the names'

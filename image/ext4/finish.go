@@ -11,10 +11,11 @@ import (
 
 // finisher writes all that follows the data.
 type finisher struct {
-	ctx  context.Context
-	b    *builder
-	opts Options
-	file File
+	ctx   context.Context
+	b     *builder
+	opts  Options
+	file  File
+	front File // superblock and group descriptors
 
 	uuid     [16]byte
 	hashSeed [4]uint32
@@ -25,32 +26,45 @@ type finisher struct {
 	tree *blockWriter // blocks of extent trees
 	geo  geometry
 	dirs []uint16 // directories in each group
+
+	dirBlocks spans // of directories
+	scratch   spans
 }
 
 // finish writes the metadata in the order of the layout, the superblock last.
 func (w *Writer) finish() error {
 	b := w.build
 	b.unit("")
-	f := &finisher{ctx: w.ctx, b: b, opts: w.opts, file: w.file}
+	f := &finisher{ctx: w.ctx, b: b, opts: w.opts, file: w.file, front: w.file}
 	f.identity()
+	if w.update != nil {
+		return w.update.finish(f)
+	}
 	// What was placed and taken back may lie after the data.
 	cursor := b.space.end()
 	if err := w.file.Truncate(cursor * blockSize); err != nil {
 		return fmt.Errorf("cutting the image file after its data: %w", err)
 	}
 	f.meta = newBlockWriter(w.file, cursor)
-	steps := []func() error{f.directories, f.place, f.inodes, f.groups, f.superblock}
+	if err := f.run(f.directories, f.place, f.inodes, f.groups, f.superblock); err != nil {
+		return err
+	}
+	front, back := f.geo.used[0], f.geo.used[1]
+	b.layout.Size = f.geo.blocks * blockSize
+	b.layout.Metadata = []image.Extent{
+		{Offset: front.start * blockSize, Length: front.blocks() * blockSize},
+		{Offset: cursor * blockSize, Length: (back.end - cursor) * blockSize},
+	}
+	w.layout = &b.layout
+	return nil
+}
+
+func (f *finisher) run(steps ...func() error) error {
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
 		}
 	}
-	b.layout.Size = f.geo.blocks * blockSize
-	b.layout.Metadata = []image.Extent{
-		{Offset: 0, Length: f.geo.frontEnd * blockSize},
-		{Offset: cursor * blockSize, Length: (f.geo.end - cursor) * blockSize},
-	}
-	w.layout = &b.layout
 	return nil
 }
 
@@ -79,12 +93,9 @@ func (f *finisher) place() error {
 		return err
 	}
 	f.tree = newBlockWriter(f.file, f.meta.next())
-	end := f.meta.next() + treeBlocks(int64(f.b.root.extents))
-	for i := range f.b.inodes.n {
-		end += treeBlocks(int64(f.b.inodes.at(i).extents))
-	}
+	end := f.meta.next() + f.allTreeBlocks()
 	var err error
-	if f.geo, err = plan(f.opts, firstIno-1+int64(f.b.inodes.n), end); err != nil {
+	if f.geo, err = plan(f.opts, f.b.inodeCount(), end); err != nil {
 		return err
 	}
 	if err := f.file.Truncate(f.geo.blocks * blockSize); err != nil {
@@ -93,21 +104,31 @@ func (f *finisher) place() error {
 	return nil
 }
 
+// allTreeBlocks is how many blocks the extent trees of all inodes take.
+func (f *finisher) allTreeBlocks() int64 {
+	blocks := treeBlocks(int64(f.b.root.extents))
+	for i := range f.b.inodes.n {
+		blocks += treeBlocks(int64(f.b.inodes.at(i).extents))
+	}
+	return blocks
+}
+
 // inodes writes the inode tables, which together are one array, up to the
 // last inode in use; the rest stays a hole. Extent trees go where there is
 // room for them on the way.
 func (f *finisher) inodes() error {
 	f.dirs = make([]uint16, f.geo.groups)
-	f.meta.seek(f.geo.inodeTable(0))
+	f.meta.take = nil
 	dir := 0 // the directories have their inodes in order
 	var block []byte
-	last := uint32(firstIno - 1 + f.b.inodes.n)
+	last := uint32(f.b.inodeCount())
 	for ino := uint32(1); ino <= last; ino++ {
 		at := int(ino-1) % inodesPerBlock * inodeSize
 		if at == 0 {
 			if err := f.ctx.Err(); err != nil {
 				return err
 			}
+			f.meta.seek(f.geo.inodeTables.at(int64(ino-1) / inodesPerBlock))
 			block = f.meta.block()
 		}
 		raw := block[at : at+inodeSize]

@@ -5,7 +5,7 @@ import "encoding/binary"
 // groups writes the bitmaps and descriptors of all groups. The bitmaps of a
 // group that has nothing in them are not written: its flags say so.
 func (f *finisher) groups() error {
-	descs := newBlockWriter(f.file, 1)
+	descs := newBlockWriter(f.front, 1)
 	inodes := newBlockWriter(f.file, f.geo.inodeBitmap(0))
 	f.meta.seek(f.geo.blockBitmap(0))
 	var block []byte
@@ -40,19 +40,16 @@ func (f *finisher) groups() error {
 // written, for what is past the image's end.
 func (f *finisher) groupBlocks(d *groupDesc, group int64) {
 	size := f.geo.groupBlocks(group)
-	d.freeBlocks = size
-	ranges := f.geo.usedIn(group)
-	for _, r := range ranges {
-		d.freeBlocks -= r[1] - r[0]
-	}
+	f.scratch = f.geo.usedIn(group, f.scratch[:0])
+	d.freeBlocks = size - f.scratch.blocks()
 	if d.freeBlocks == blocksPerGroup && group != f.geo.groups-1 {
 		d.flags |= groupBlockUninit
 		return
 	}
 	f.meta.seek(d.blockBitmap)
 	bitmap := f.meta.block()
-	for _, r := range ranges {
-		setBits(bitmap, r[0], r[1])
+	for _, used := range f.scratch {
+		setBits(bitmap, used.start, used.end)
 	}
 	setBits(bitmap, size, blocksPerGroup)
 	d.blockBitmapCsum = crc32c(f.seed, bitmap)
@@ -62,7 +59,7 @@ func (f *finisher) groupBlocks(d *groupDesc, group int64) {
 // image's first.
 func (f *finisher) groupInodes(d *groupDesc, group int64, w *blockWriter) {
 	size := f.geo.groupInodes
-	used := int64(firstIno-1+f.b.inodes.n) - group*size
+	used := f.b.inodeCount() - group*size
 	used = min(max(used, 0), size)
 	d.freeInodes, d.itableUnused = size-used, size-used
 	if used == 0 {

@@ -55,8 +55,9 @@ func checkRuns(runs []image.BlockRun, blocks int64) error {
 	return nil
 }
 
-// placeKept places the data of the open file if an earlier image has it.
-func (b *builder) placeKept(k *image.Kept) error {
+// placeKept places the data of the open file if an earlier image has it. twin
+// is the inode that already has the same, if there is one.
+func (b *builder) placeKept(k *image.Kept, key contentKey, twin uint32) error {
 	if k == nil {
 		return nil
 	}
@@ -64,6 +65,9 @@ func (b *builder) placeKept(k *image.Kept) error {
 		if err := k.Check(); err != nil {
 			return fmt.Errorf("%q: %w", clip(b.file.op.name), err)
 		}
+	}
+	if stays, err := b.stays(k, key, twin); err != nil || stays {
+		return err
 	}
 	for _, r := range k.Place.Runs {
 		b.file.next = r.Logical
@@ -77,6 +81,25 @@ func (b *builder) placeKept(k *image.Kept) error {
 		}
 	}
 	return nil
+}
+
+// stays leaves the data of the open file where it is, if it may.
+func (b *builder) stays(k *image.Kept, key contentKey, twin uint32) (bool, error) {
+	if b.stay == nil {
+		return false, nil
+	}
+	at := int64(0)
+	if twin != 0 && b.inode(twin).extents > 0 {
+		at = b.extents.at(int(b.inode(twin).ref)).start()
+	}
+	free, err := b.stay.claim(k.Place.Runs, key, twin == 0, at)
+	if err != nil || !free {
+		return false, err
+	}
+	for _, r := range k.Place.Runs {
+		b.addExtents(b.file.extent, r.Logical, r.Physical, r.Length)
+	}
+	return true, nil
 }
 
 // dataWriter writes batches' pieces. It joins copies that go on where the one

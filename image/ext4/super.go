@@ -14,7 +14,7 @@ func (f *finisher) superblock() error {
 	}
 	end := len(raw) - 4
 	binary.LittleEndian.PutUint32(raw[end:], crc32c(^uint32(0), raw[:end]))
-	if _, err := f.file.WriteAt(raw, superOffset); err != nil {
+	if _, err := f.front.WriteAt(raw, superOffset); err != nil {
 		return fmt.Errorf("writing the superblock: %w", err)
 	}
 	return nil
@@ -24,14 +24,14 @@ func (f *finisher) superblock() error {
 // zero: no journal, no reserved blocks, no backups.
 func (f *finisher) super() superblock {
 	g := &f.geo
-	free := g.blocks - g.used()
+	free := g.blocks - g.used.blocks()
 	sb := superblock{
 		InodesCount:       uint32(g.inodes()),
 		BlocksCountLo:     uint32(g.blocks),
 		BlocksCountHi:     uint32(g.blocks >> 32),
 		FreeBlocksCountLo: uint32(free),
 		FreeBlocksCountHi: uint32(free >> 32),
-		FreeInodesCount:   uint32(g.inodes() - int64(firstIno-1+f.b.inodes.n)),
+		FreeInodesCount:   uint32(g.inodes() - f.b.inodeCount()),
 		LogBlockSize:      logBlockSize,
 		LogClusterSize:    logBlockSize,
 		BlocksPerGroup:    blocksPerGroup,

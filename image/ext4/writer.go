@@ -50,6 +50,7 @@ type Writer struct {
 	closed bool
 	err    error
 	layout *image.Layout
+	update *Update // of the image that is changed in place; else nil
 }
 
 var _ image.KeptWriter = (*Writer)(nil)
@@ -78,6 +79,11 @@ func NewWriter(ctx context.Context, f File, opts Options) (*Writer, error) {
 	if err := f.Truncate(0); err != nil {
 		return nil, fmt.Errorf("emptying the image file: %w", err)
 	}
+	return newWriter(ctx, f, opts, build), nil
+}
+
+// newWriter starts the stages.
+func newWriter(ctx context.Context, f File, opts Options, build *builder) *Writer {
 	ctx, cancel := context.WithCancel(ctx)
 	group, stages := errgroup.WithContext(ctx)
 	w := &Writer{
@@ -94,7 +100,7 @@ func NewWriter(ctx context.Context, f File, opts Options) (*Writer, error) {
 	disk := make(chan *batch, 1)
 	group.Go(func() error { return w.buildBatches(disk) })
 	group.Go(func() error { return w.writeBatches(disk) })
-	return w, nil
+	return w
 }
 
 // buildBatches is the second stage.

@@ -19,6 +19,10 @@ var ErrDamaged = errors.New("damaged image")
 // but uses something that this package does not read.
 var ErrUnsupported = errors.New("not supported")
 
+// ErrUnfinished is wrapped by the error about an ext4 image that bigdisk began
+// to change in place and has not finished: there is no filesystem to read.
+var ErrUnfinished = errors.New("a change in place was interrupted: run bigdisk build --in-place again to finish it")
+
 // The formats that [Open] knows, as [Info.Format] names them.
 const (
 	Squashfs = "squashfs"
@@ -181,7 +185,7 @@ var errUnknownFormat = errors.New("neither squashfs nor ext4, bare or in a GPT p
 
 // detect opens the filesystem that starts at r's first byte.
 func detect(r io.ReaderAt, size int64) (filesystem, error) {
-	var head [2048]byte
+	var head [4096]byte
 	n, err := r.ReadAt(head[:min(size, int64(len(head)))], 0)
 	if err != nil && err != io.EOF {
 		return nil, fmt.Errorf("superblock: %w", err)
@@ -189,10 +193,24 @@ func detect(r io.ReaderAt, size int64) (filesystem, error) {
 	switch {
 	case n >= sqfsSuperSize && string(head[:4]) == sqfsMagic:
 		return openSquashfs(r, size)
+	case isUnfinished(head[:n]):
+		return nil, ErrUnfinished
 	case n >= extSuperOffset+extSuperSize && head[extSuperOffset+0x38] == 0x53 && head[extSuperOffset+0x39] == 0xef:
 		return openExt4(r, size)
 	}
 	return nil, errUnknownFormat
+}
+
+// isUnfinished looks in an image's first block for the marks of a change in
+// place, which are there until it is done: in the place of the superblock, and
+// in the two records behind it.
+func isUnfinished(head []byte) bool {
+	for at, mark := range map[int]string{1024: "bigdisk in place", 2048: "bigdisk in place", 3584: "bigdisk switches"} {
+		if len(head) >= at+len(mark) && string(head[at:at+len(mark)]) == mark {
+			return true
+		}
+	}
+	return false
 }
 
 // Close releases the image. Files opened from it must not be used after.

@@ -1,0 +1,88 @@
+package ext4
+
+import (
+	"io"
+)
+
+// view is an image as it will be, or as it was.
+type view struct {
+	disk  io.ReaderAt
+	size  int64
+	front []byte // what is there from byte frontAt on
+	at    int64
+	zero  spans // blocks of zeros
+}
+
+// ReadAt reads the image.
+func (v *view) ReadAt(p []byte, at int64) (int, error) {
+	if at < 0 || at >= v.size {
+		return 0, io.EOF
+	}
+	n := int(min(int64(len(p)), v.size-at))
+	if err := v.read(p[:n], at); err != nil {
+		return 0, err
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (v *view) read(p []byte, at int64) error {
+	end := at + int64(len(p))
+	zeros := v.zero.from(at / blockSize)
+	if len(zeros) > 0 && zeros[0].start*blockSize <= at && end <= zeros[0].end*blockSize {
+		clear(p)
+	} else {
+		n, err := v.disk.ReadAt(p, at)
+		if err != nil && err != io.EOF {
+			return err
+		}
+		clear(p[n:]) // the file grows in the end
+		for _, x := range zeros {
+			if x.start*blockSize >= end {
+				break
+			}
+			clear(p[max(x.start*blockSize-at, 0):min(x.end*blockSize-at, int64(len(p)))])
+		}
+	}
+	if at < v.at+int64(len(v.front)) && end > v.at {
+		copy(p[max(v.at-at, 0):], v.front[max(at-v.at, 0):])
+	}
+	return nil
+}
+
+// Image is the new image as it will lie on the disk, after Close.
+func (u *Update) Image() io.ReaderAt {
+	v := &view{disk: u.disk.Disk, size: u.geo.blocks * blockSize, front: u.front.data}
+	if u.punch {
+		v.zero = u.free
+	}
+	return v
+}
+
+// Stays reports, after Close, whether some bytes of the new image are what they
+// were before, at the same place.
+func (u *Update) Stays(at, n int64) bool {
+	start, end := at/blockSize, ceilDiv(at+n, blockSize)
+	if u.punch || u.resumed {
+		rest := u.kept.from(start)
+		return len(rest) > 0 && rest[0].start <= start && end <= rest[0].end
+	}
+	u.disk.written.normal()
+	return start > u.geo.descBlocks && end <= u.old.blocks && !u.disk.written.meets(start, end)
+}
+
+// Before returns the image on d as it is, or was before an update began that
+// has not been finished, and its size in bytes.
+func Before(d io.ReaderAt) (io.ReaderAt, int64, error) {
+	s, old, err := openExisting(d)
+	if err != nil {
+		return nil, 0, err
+	}
+	v := &view{disk: d, size: old.blocks * blockSize}
+	if s.begun != nil {
+		v.at, v.front = superOffset, append(append([]byte{}, old.raw...), make([]byte, begunSize)...)
+	}
+	return v, v.size, nil
+}
