@@ -41,7 +41,8 @@ func (s *FileSums) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// DataSum is the BLAKE3 of a unit's own data as it lies in an image.
+// DataSum is the BLAKE3 of a unit's own data as it lies in an image, followed
+// by the sums of all its files.
 type DataSum [32]byte
 
 // String returns the sum in lower-case hexadecimal.

@@ -67,8 +67,8 @@ type Unit struct {
 	Files, Bytes int64
 	// Sums has a sum for each of the files that is not empty.
 	Sums FileSums
-	// Data is the sum of what Extents hold; nil in formats where Sums say what
-	// lies there.
+	// Data is the sum of what Extents hold and of Sums; nil in formats where
+	// Sums say what lies there, and for a unit without files that are not empty.
 	Data *DataSum
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"bigdisk/bundle/source/sourcetest"
 	"bigdisk/bundle/store"
+	"bigdisk/image"
 	"bigdisk/image/base"
 )
 
@@ -143,10 +144,15 @@ func TestBaseRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := readFile(t, opts.Output)
+	m, err := image.ReadManifest(ManifestName(opts.Output))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables := int(m.Image.Metadata.Extents[1].Offset)
 	damage := func(at int) func(t *testing.T, name string) {
 		return func(t *testing.T, name string) {
 			b := bytes.Clone(want)
-			b[(at+len(b))%len(b)] ^= 1
+			b[at] ^= 1
 			if err := os.WriteFile(name, b, 0o666); err != nil {
 				t.Fatal(err)
 			}
@@ -161,7 +167,22 @@ func TestBaseRefused(t *testing.T) {
 	}{
 		{name: "data", change: damage(300), err: base.ErrDamaged, text: "its data has the sum"},
 		{name: "superblock", change: damage(40), err: base.ErrDamaged, text: "its structures hash to"},
-		{name: "metadata", change: damage(-4097), err: base.ErrDamaged, text: "its structures hash to"},
+		{name: "metadata", change: damage(tables + 9), err: base.ErrDamaged, text: "its structures hash to"},
+		{name: "a file's sum", change: func(t *testing.T, name string) {
+			m := *m
+			m.Paths = slices.Clone(m.Paths)
+			i := slices.IndexFunc(m.Paths, func(p image.ManifestPath) bool { return len(p.Sums) > 0 })
+			m.Paths[i].Sums = slices.Clone(m.Paths[i].Sums)
+			m.Paths[i].Sums[0][7] ^= 1
+			f, err := os.Create(ManifestName(name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if err := m.Encode(f); err != nil {
+				t.Fatal(err)
+			}
+		}, err: base.ErrDamaged, text: "its data has the sum"},
 		{name: "truncated", change: func(t *testing.T, name string) {
 			if err := os.WriteFile(name, want[:len(want)-4096], 0o666); err != nil {
 				t.Fatal(err)

@@ -179,6 +179,9 @@ func (u *unit) check(ctx context.Context) error {
 			at += int64(len(p))
 		}
 	}
+	for i := range u.path.Sums {
+		h.Write(u.path.Sums[i][:])
+	}
 	var sum image.DataSum
 	h.Sum(sum[:0])
 	if sum != *u.path.DataSum {

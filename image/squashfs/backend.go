@@ -23,7 +23,6 @@ type backEnd struct {
 	spills    [2]*spill // the compressed inode and directory tables
 	comp      compressor
 
-	unit      bool // one has begun
 	unitStart int64
 	units     []unitData
 	dataEnd   int64
@@ -73,39 +72,35 @@ func (b *backEnd) run(steps <-chan step) error {
 	}
 }
 
-// unitStart notes where the data of one unit ends and of the next begins.
-type unitStart string
+// unitStart notes where the data of a unit begins.
+type unitStart struct{}
 
-func (u unitStart) commit(b *backEnd) error {
-	if err := b.endUnit(); err != nil {
-		return err
-	}
-	if u != "" {
-		b.unit, b.unitStart = true, b.out.pos
-		b.out.startSum()
-	}
+func (unitStart) commit(b *backEnd) error {
+	b.unitStart = b.out.pos
+	b.out.startSum()
 	return nil
 }
 
-func (b *backEnd) endUnit() error {
-	if !b.unit {
-		return nil
-	}
-	b.unit = false
-	sum, err := b.out.endSum()
-	var u unitData
+// unitEnd ends a unit, whose files have these sums.
+type unitEnd image.FileSums
+
+func (u unitEnd) commit(b *backEnd) error {
+	sum, err := b.out.endSum(image.FileSums(u))
+	var d unitData
 	if n := b.out.pos - b.unitStart; n > 0 {
-		u.extents = []image.Extent{{Offset: b.unitStart, Length: n}}
-		u.data = sum
+		d.extents = []image.Extent{{Offset: b.unitStart, Length: n}}
 	}
-	b.units = append(b.units, u)
+	if len(u) > 0 {
+		d.sum = sum
+	}
+	b.units = append(b.units, d)
 	return err
 }
 
 // unitData is what lies in the image for one unit.
 type unitData struct {
 	extents []image.Extent
-	data    *image.DataSum
+	sum     *image.DataSum
 }
 
 // metadata is where all but data lies.
@@ -125,9 +120,6 @@ func (r rewind) commit(b *backEnd) error {
 
 // finish writes the tables behind the data, and then the superblock.
 func (b *backEnd) finish(inodes uint32) error {
-	if err := b.endUnit(); err != nil {
-		return fmt.Errorf("squashfs: %w", err)
-	}
 	b.dataEnd = b.out.pos
 	super := superblock{
 		Inodes: inodes, MkfsTime: mtime,

@@ -138,14 +138,17 @@ func (o *output) startSum() {
 	o.sum.Reset()
 }
 
-// endSum ends the sum and returns it.
-func (o *output) endSum() (*image.DataSum, error) {
+// endSum ends the sum, with those of the files, and returns it.
+func (o *output) endSum(files image.FileSums) (*image.DataSum, error) {
 	defer func() { o.sum, o.marked = nil, nil }()
 	if whole, err := o.copyWhole(); whole != nil || err != nil {
 		return whole, err
 	}
 	if err := o.endCopy(); err != nil {
 		return nil, err
+	}
+	for i := range files {
+		o.sum.Write(files[i][:])
 	}
 	var sum image.DataSum
 	o.sum.Sum(sum[:0])

@@ -151,22 +151,30 @@ func (w *Writer) Begin(unit string) error {
 	if err := w.flushFragment(); err != nil {
 		return w.fail(err)
 	}
-	w.endUnit()
+	if err := w.endUnit(); err != nil {
+		return w.fail(err)
+	}
 	if w.inUnit = unit != ""; w.inUnit {
 		w.layout.Units = append(w.layout.Units, image.Unit{Name: unit})
 	}
-	if err := cmp.Or(w.queue(unitStart(unit)), w.releaseUsed()); err != nil {
+	if !w.inUnit {
+		return nil
+	}
+	if err := w.queue(unitStart{}); err != nil {
 		return w.fail(err)
 	}
 	return nil
 }
 
-// endUnit keeps the sums of the unit that is open.
-func (w *Writer) endUnit() {
-	if w.inUnit {
-		w.layout.Units[len(w.layout.Units)-1].Sums = slices.Clone(w.sums)
+// endUnit keeps the sums of the unit that is open, if one is.
+func (w *Writer) endUnit() error {
+	if !w.inUnit {
+		return nil
 	}
-	w.sums = w.sums[:0]
+	sums := slices.Clone(w.sums)
+	w.layout.Units[len(w.layout.Units)-1].Sums = sums
+	w.sums, w.inUnit = w.sums[:0], false
+	return cmp.Or(w.queue(unitEnd(sums)), w.releaseUsed())
 }
 
 func (w *Writer) noteSum(sum image.FileSum) {
@@ -435,9 +443,8 @@ func (w *Writer) Close() error {
 		return w.err
 	}
 	if w.ready() == nil {
-		w.endUnit()
 		w.open[0].parent = w.inodes + 1 // the root has none: mksquashfs gives it this number
-		if err := cmp.Or(w.flushFragment(), w.leave(0)); err != nil {
+		if err := cmp.Or(w.flushFragment(), w.endUnit(), w.leave(0)); err != nil {
 			w.fail(err)
 		}
 	}
@@ -468,7 +475,7 @@ func (w *Writer) Layout() *image.Layout {
 	l.Size = w.back.size
 	for i := range l.Units {
 		l.Units[i].Extents = w.back.units[i].extents
-		l.Units[i].Data = w.back.units[i].data
+		l.Units[i].Data = w.back.units[i].sum
 	}
 	l.Metadata = w.back.metadata()
 	return &l
