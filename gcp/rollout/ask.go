@@ -55,7 +55,7 @@ func (a *asker) wait(ctx context.Context, id world.ID, stop <-chan struct{}) err
 	case <-stop:
 		return errStopped
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return ctx.Err()
 	}
 }
 

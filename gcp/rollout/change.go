@@ -202,7 +202,7 @@ func (c *change) read(ctx context.Context, step string) error {
 	}
 	report, err := c.cloud.Report(ctx, c.host)
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return ctx.Err()
 	}
 	if errors.Is(err, world.ErrGone) {
 		return err
@@ -229,7 +229,7 @@ func (c *change) sleep(ctx context.Context, d time.Duration) error {
 	case <-c.stop:
 		return errStopped
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return ctx.Err()
 	}
 }
 

@@ -123,7 +123,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return ctx.Err()
 		case <-c.keeper.Lost():
 			return c.keeper.Fresh()
 		case <-c.keeper.Changed():
@@ -161,7 +161,7 @@ func (c *Controller) settle(ctx context.Context) error {
 			return c.keeper.Fresh()
 		case <-ctx.Done():
 			t.Stop()
-			return context.Cause(ctx)
+			return ctx.Err()
 		}
 	}
 }

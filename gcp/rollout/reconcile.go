@@ -42,7 +42,7 @@ func (c *Controller) Reconcile(ctx context.Context, watch bool) error {
 		}
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return ctx.Err()
 		case <-c.keeper.Lost():
 			return c.keeper.Fresh()
 		case <-c.keeper.Changed():

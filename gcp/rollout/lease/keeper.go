@@ -227,7 +227,7 @@ func (k *Keeper) Flush(ctx context.Context) error {
 		case <-k.gone:
 			return k.Fresh()
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return ctx.Err()
 		}
 	}
 }

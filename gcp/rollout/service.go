@@ -1,0 +1,309 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"bigdisk/gcp/fleet"
+	"bigdisk/gcp/rollout/lease"
+	"bigdisk/gcp/rollout/plan"
+	"bigdisk/gcp/rollout/state"
+	"bigdisk/gcp/rollout/status"
+	"bigdisk/gcp/rollout/world"
+)
+
+// Service is a service's rollouts: what the commands do.
+type Service struct {
+	Config *fleet.Config
+	Store  lease.Store
+	// Cloud may be nil for [Service.Status], [Service.Document] and
+	// [Service.Ask].
+	Cloud Cloud
+	// Holder says for people who this process is, USER@HOST.
+	Holder string
+	// TTL is how long after its last heartbeat a controller is taken for dead; 0 is
+	// 30 seconds.
+	TTL time.Duration
+	// Standby makes commands that need the lease wait for a living holder to go.
+	Standby bool
+	Options Options
+}
+
+var (
+	// ErrNotDone is wrapped by errors about a rollout that ended otherwise than
+	// with its version on the hosts.
+	ErrNotDone = errors.New("the version was not rolled out")
+	// ErrUnpublished is wrapped by errors about versions that no disk is of.
+	ErrUnpublished = errors.New("not published")
+	// ErrUnanswered is wrapped by errors about requests that no controller
+	// answered in time.
+	ErrUnanswered = errors.New("the controller has not answered")
+)
+
+// closeTimeout is how long giving back the lease may take.
+const closeTimeout = 20 * time.Second
+
+// hold runs f with the lease. The lease is given back however f ends.
+func (s *Service) hold(ctx context.Context, purpose string, f func(*lease.Keeper) error) (err error) {
+	s.Options.fill()
+	keeper, err := lease.Acquire(ctx, s.Store, s.Config.Service, lease.Options{
+		Holder: s.Holder, Purpose: purpose, TTL: s.TTL, Wait: s.Standby,
+		Waiting: func(l state.Lease) {
+			s.Options.Log.Info("the lease is held; watching whether its holder lives", "holder", lease.Held(&l))
+		},
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+		defer cancel()
+		if failed := keeper.Close(closing); failed != nil {
+			err = errors.Join(err, fmt.Errorf("giving back the lease: %w", failed))
+		}
+	}()
+	return f(keeper)
+}
+
+// Start carries out the rollout of a version until it ends: a new one, or the
+// one of that version that is under way. With version "" it goes on with whatever
+// is under way. It returns nil only if the rollout, or the rollback that it goes
+// on with, is done.
+func (s *Service) Start(ctx context.Context, version string) error {
+	return s.hold(ctx, "rollout", func(k *lease.Keeper) error {
+		if err := s.begin(ctx, k, version); err != nil {
+			return err
+		}
+		return s.carryOut(ctx, k)
+	})
+}
+
+// begin makes sure that there is a rollout of the version under way.
+func (s *Service) begin(ctx context.Context, k *lease.Keeper, version string) error {
+	var r *state.Rollout
+	var waiting bool
+	k.Look(func(d *state.Document) { r, waiting = d.Rollout, d.Request != nil })
+	if r.Active() && (version == "" || version == r.Version) || version == "" && waiting {
+		s.Options.Log.Info("going on with the "+r.Kind, "version", r.Version, "phase", r.Phase, "done", len(r.Done))
+		if r.Phase == state.Paused {
+			s.Options.Log.Warn("it is paused: bigdisk rollout resume, rollback or abort", "why", r.Reason)
+		}
+		return nil
+	}
+	if err := s.published(ctx, version); err != nil {
+		return err
+	}
+	var err error
+	k.Update(func(d *state.Document) {
+		err = d.Begin(version, state.SpeedOf(s.Config.Rollout), s.Holder, time.Now())
+	})
+	if err != nil {
+		return err
+	}
+	return k.Flush(ctx)
+}
+
+// published fails unless some zone has a disk of the version.
+func (s *Service) published(ctx context.Context, version string) error {
+	w, err := s.Cloud.Look(ctx)
+	if err != nil {
+		return err
+	}
+	versions := map[string]bool{}
+	for _, d := range w.Disks {
+		versions[d.Version] = true
+	}
+	if version != "" && versions[label(version)] {
+		return nil
+	}
+	have := strings.Join(slices.Sorted(maps.Keys(versions)), ", ")
+	if version == "" {
+		return fmt.Errorf("%w: there is no rollout to go on with: give a version; there are %s", ErrNothing, have)
+	}
+	return fmt.Errorf("%w: no zone has a disk of version %s; there are %s", ErrUnpublished, version, have)
+}
+
+// carryOut runs the controller, and says how the rollout ended.
+func (s *Service) carryOut(ctx context.Context, k *lease.Keeper) error {
+	if err := New(s.Config, s.Cloud, k, s.Options).Run(ctx); err != nil {
+		return err
+	}
+	var err error
+	k.Look(func(d *state.Document) {
+		if r := d.Rollout; r.Phase != state.Done {
+			err = fmt.Errorf("%w: the %s to %s is %s: %s", ErrNotDone, r.Kind, r.Version, r.Phase, r.Reason)
+		} else if past := d.History; r.Kind == state.KindRollback && len(past) > 1 && past[len(past)-2].Phase == state.RolledBack {
+			err = fmt.Errorf("%w: all hosts are back on %s; %s", ErrNotDone, r.Version, past[len(past)-2].Reason)
+		}
+	})
+	return err
+}
+
+// Rollback takes every host back to the version before. Where a controller is at
+// work it is asked to, and byController is set; otherwise this process carries
+// it out.
+func (s *Service) Rollback(ctx context.Context, reason string, speed *state.Speed) (byController bool, err error) {
+	err = s.hold(ctx, "rollback", func(k *lease.Keeper) error {
+		q := state.Request{ID: uuid.NewString(), Action: state.Rollback, By: s.Holder, At: time.Now(), Reason: reason, Plan: speed}
+		var refused error
+		k.Update(func(d *state.Document) {
+			if q.Plan == nil {
+				q.Plan = s.rollbackSpeed(d)
+			}
+			refused = d.Apply(&q, time.Now())
+		})
+		if refused != nil {
+			return refused
+		}
+		err := s.carryOut(ctx, k)
+		var done bool
+		k.Look(func(d *state.Document) { done = d.Rollout.Kind == state.KindRollback && d.Rollout.Phase == state.Done })
+		if done {
+			return nil
+		}
+		return err
+	})
+	if errors.Is(err, lease.ErrHeld) {
+		return true, s.Ask(ctx, state.Rollback, reason, speed)
+	}
+	return false, err
+}
+
+// rollbackSpeed is that of the last rollout or, without one, the configuration's.
+func (s *Service) rollbackSpeed(d *state.Document) *state.Speed {
+	speed := state.SpeedOf(s.Config.Rollout)
+	if d.Rollout != nil {
+		speed = d.Rollout.Speed
+	}
+	speed = state.RollbackSpeed(speed)
+	return &speed
+}
+
+// How long Ask waits for an answer, and how often it looks.
+const (
+	answerTimeout = 20 * time.Second
+	answerEvery   = 500 * time.Millisecond
+)
+
+// Ask pauses, resumes, aborts or rolls back: by asking the controller that is
+// at work and waiting for its answer or, where there is none, by changing the
+// document.
+func (s *Service) Ask(ctx context.Context, action, reason string, speed *state.Speed) error {
+	q := &state.Request{ID: uuid.NewString(), Action: action, By: s.Holder, At: time.Now(), Reason: reason, Plan: speed}
+	d, err := lease.Edit(ctx, s.Store, s.Config.Service, func(d *state.Document) error {
+		if action == state.Rollback && q.Plan == nil {
+			q.Plan = s.rollbackSpeed(d)
+		}
+		trial, err := d.Clone()
+		if err != nil {
+			return err
+		}
+		if err := trial.Apply(q, time.Now()); err != nil {
+			return err
+		}
+		if d.Lease != nil {
+			d.Request = q
+			return nil
+		}
+		d.Request = nil
+		return d.Apply(q, time.Now())
+	})
+	if err != nil || d.Lease == nil {
+		return err
+	}
+	return s.answer(ctx, q)
+}
+
+// answer waits for what the controller says to a request.
+func (s *Service) answer(ctx context.Context, q *state.Request) error {
+	deadline := time.Now().Add(answerTimeout)
+	for {
+		d, err := s.Document(ctx)
+		if err != nil {
+			return err
+		}
+		switch {
+		case d.Answered == q.ID && d.Answer != "":
+			return errors.New(d.Answer)
+		case d.Answered == q.ID:
+			return nil
+		case d.Request == nil || d.Request.ID != q.ID:
+			return fmt.Errorf("%w: another request took the place of this one", ErrUnanswered)
+		case d.Lease == nil:
+			return fmt.Errorf("%w: it has ended; the next one does what was asked", ErrUnanswered)
+		case time.Now().After(deadline) && len(d.Rollout.Changing) > 0:
+			s.Options.Log.Info("the controller has it; hosts in change end first", "hosts", len(d.Rollout.Changing))
+			return nil
+		case time.Now().After(deadline):
+			return fmt.Errorf("%w within %s: it is %s; it, or the next one, does what was asked", ErrUnanswered, answerTimeout, lease.Held(d.Lease))
+		}
+		t := time.NewTimer(answerEvery)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+// Reconcile gives every host what it should have: once, or until ctx ends.
+func (s *Service) Reconcile(ctx context.Context, watch bool) error {
+	return s.hold(ctx, "reconcile", func(k *lease.Keeper) error {
+		return New(s.Config, s.Cloud, k, s.Options).Reconcile(ctx, watch)
+	})
+}
+
+// Document reads the document.
+func (s *Service) Document(ctx context.Context) (*state.Document, error) {
+	d, _, err := lease.Read(ctx, s.Store, s.Config.Service)
+	return d, err
+}
+
+// Status reads the document and says what it comes to.
+func (s *Service) Status(ctx context.Context) (*status.Status, error) {
+	d, err := s.Document(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return status.Of(d, time.Now()), nil
+}
+
+// Plan works out what a rollout of a version would do. Nothing is changed.
+func (s *Service) Plan(ctx context.Context, version string) (*plan.Plan, error) {
+	d, err := s.Document(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if version == "" && d.Rollout.Active() {
+		version = d.Rollout.Version
+	}
+	w, err := s.Cloud.Look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if w.Taken.IsZero() {
+		w.Taken = time.Now()
+	}
+	p, err := plan.Make(s.Config, d, w, version)
+	if err == nil && !s.anyDisk(w, version) {
+		p.Blockers = append(p.Blockers, fmt.Sprintf("no zone has a disk of version %s: publish it first", version))
+	}
+	return p, err
+}
+
+func (s *Service) anyDisk(w *world.World, version string) bool {
+	for _, d := range w.Disks {
+		if d.Version == label(version) {
+			return true
+		}
+	}
+	return len(w.Unknown) > 0
+}
