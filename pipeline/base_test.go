@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fsouza/fake-gcs-server/fakestorage"
+
 	"bigdisk/bundle/source/sourcetest"
 	"bigdisk/bundle/store"
 	"bigdisk/image"
@@ -310,5 +312,47 @@ func TestShards(t *testing.T) {
 		if most-least > largest {
 			t.Errorf("of %d shards one has %d bytes, one %d", count, least, most)
 		}
+	}
+}
+
+// TestBaseInBucket takes a base from Cloud Storage.
+func TestBaseInBucket(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	from, paths := randomStore(t, r, 8)
+	dir := t.TempDir()
+	opts := BuildOptions{From: []string{from}, NoCheckSigs: true, Paths: some(r, paths, 2), BlockSize: 4096}
+	opts.Output = filepath.Join(dir, "full.sqsh")
+	if _, err := Build(t.Context(), opts); err != nil {
+		t.Fatal(err)
+	}
+	part := opts
+	part.Output, part.Paths = filepath.Join(dir, "part.sqsh"), opts.Paths[:5]
+	if _, err := Build(t.Context(), part); err != nil {
+		t.Fatal(err)
+	}
+	var objects []fakestorage.Object
+	for _, name := range []string{"part.sqsh", ManifestName("part.sqsh")} {
+		objects = append(objects, fakestorage.Object{
+			ObjectAttrs: fakestorage.ObjectAttrs{BucketName: "images", Name: "v1/" + name},
+			Content:     readFile(t, filepath.Join(dir, name)),
+		})
+	}
+	server, err := fakestorage.NewServerWithOptions(fakestorage.Options{Scheme: "http", InitialObjects: objects})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Stop()
+	t.Setenv("STORAGE_EMULATOR_HOST", strings.TrimPrefix(server.URL(), "http://"))
+	onto := opts
+	onto.Output, onto.Base = filepath.Join(dir, "onto.sqsh"), "gs://images/v1/part.sqsh"
+	if _, err := Build(t.Context(), onto); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(readFile(t, onto.Output), readFile(t, opts.Output)) {
+		t.Error("the image differs from one that is built without a base")
+	}
+	onto.Base = "gs://images/v2/part.sqsh"
+	if _, err := Build(t.Context(), onto); !strings.Contains(fmt.Sprint(err), "gs://images/v2/part.sqsh") {
+		t.Errorf("a base that is not there: %v", err)
 	}
 }

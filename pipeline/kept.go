@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"bigdisk/bundle/store"
 	"bigdisk/image"
@@ -69,35 +70,46 @@ func (b *builder) openBase(ctx context.Context) (closer io.Closer, err error) {
 	return io.NopCloser(nil), nil
 }
 
-func (b *builder) tryBase(ctx context.Context) (io.Closer, error) {
+func (b *builder) tryBase(ctx context.Context) (closer io.Closer, err error) {
+	if inBucket(b.opts.Base) {
+		disk, m, closer, err := b.openRemoteBase(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("--base: %w", err)
+		}
+		return b.newBase(ctx, disk, disk.size, m, closer)
+	}
 	f, err := os.Open(b.opts.Base)
 	if err != nil {
 		return nil, fmt.Errorf("--base: %w", err)
 	}
-	im, err := b.baseImage(ctx, f)
+	m, err := image.ReadManifest(ManifestName(b.opts.Base))
+	var size int64
+	if err == nil {
+		size, err = f.Seek(0, io.SeekEnd)
+	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("--base: %w", err)
+		return nil, fmt.Errorf("--base: %s: %w", b.opts.Base, err)
 	}
-	b.base = im
-	return f, nil
+	return b.newBase(ctx, f, size, m, f)
 }
 
-func (b *builder) baseImage(ctx context.Context, f *os.File) (*base.Image, error) {
-	m, err := image.ReadManifest(ManifestName(b.opts.Base))
-	if err != nil {
-		return nil, err
-	}
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return nil, fmt.Errorf("size of %s: %w", b.opts.Base, err)
-	}
+// newBase opens the base in disk, which closer closes.
+func (b *builder) newBase(ctx context.Context, disk io.ReaderAt, size int64, m *image.Manifest, closer io.Closer) (_ io.Closer, err error) {
 	stage := b.opts.Progress.Stage("base", progress.Steps, 1)
 	defer stage.Finish()
-	return base.New(ctx, b.opts.Base, f, size, m, base.Options{
+	b.base, err = base.New(ctx, b.opts.Base, disk, size, m, base.Options{
 		Format: b.opts.Format, Writer: b.manifestOptions(), Trust: b.opts.TrustBase,
 	})
+	if err != nil {
+		closer.Close()
+		return nil, fmt.Errorf("--base: %w", err)
+	}
+	return closer, nil
 }
+
+// inBucket tells whether a name is that of an object in Cloud Storage.
+func inBucket(name string) bool { return strings.HasPrefix(name, "gs://") }
 
 // kept tells whether the base holds a path, and the path need not be read for
 // another reason.

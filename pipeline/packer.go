@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"golang.org/x/sync/semaphore"
 
@@ -45,7 +44,7 @@ func openPacker(ctx context.Context, o BuildOptions, f format) (*packer, error) 
 		return nil, fmt.Errorf("%w: --cache keeps compressed store paths: %s has none", ErrUsage, o.Format)
 	}
 	p := &packer{writer: squash.opts, closer: io.NopCloser(nil), slots: semaphore.NewWeighted(int64(o.Jobs)), logger: o.Logger}
-	if !strings.HasPrefix(o.Cache, "gs://") {
+	if !inBucket(o.Cache) {
 		dir, err := cache.OpenDir(o.Cache, o.CacheSize)
 		p.cache = dir
 		return p, err
