@@ -85,7 +85,7 @@ func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.SkipMissing, "skip-missing", false, "leave out modules that cannot be had, and say so in the manifest")
 	o.Nix.AddFlags(f, "have Nix build modules from this `FLAKE`, a directory or a reference such as github:OWNER/REPO\n(default the lock file's directory, if that is in a Git work tree)")
 
-	f.StringVar(&o.Base, "base", "", "take store paths that have not changed from this earlier `IMAGE`, whose manifest is beside it; the new one does not depend on it")
+	f.StringVar(&o.Base, "base", "", "take store paths that have not changed from this earlier `IMAGE`, a file or gs://BUCKET/OBJECT, whose manifest is beside it; the new one does not depend on it")
 	f.BoolVar(&o.BaseOptional, "base-optional", false, "build what cannot be taken from the base")
 	f.BoolVar(&o.TrustBase, "trust-base", false, "do not hold what is taken from the base against its manifest")
 
@@ -167,11 +167,13 @@ func (o *buildOptions) withConfig(commandLine *pflag.FlagSet) (*buildOptions, er
 
 // resolve makes the paths among the options relative to dir.
 func (o *buildOptions) resolve(dir string) error {
-	for _, p := range []*string{&o.Lock, &o.Base, &o.Output, &o.AutoUpgrade, &o.RecommendUpgrade, &o.ActiveModules, &o.Mapping} {
+	for _, p := range []*string{&o.Lock, &o.Output, &o.AutoUpgrade, &o.RecommendUpgrade, &o.ActiveModules, &o.Mapping} {
 		*p = relativeTo(dir, *p)
 	}
-	if !strings.HasPrefix(o.Cache, "gs://") {
-		o.Cache = relativeTo(dir, o.Cache)
+	for _, p := range []*string{&o.Base, &o.Cache} {
+		if !strings.HasPrefix(*p, "gs://") {
+			*p = relativeTo(dir, *p)
+		}
 	}
 	o.Nix.resolve(dir)
 	for i := range o.From {
