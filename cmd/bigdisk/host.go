@@ -23,7 +23,7 @@ make it current; stack a writable Nix store on it; and read from it.`,
 		Args: noSubcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return errNoSubcommand(cmd) },
 	}
-	cmd.AddCommand(newHostMount(), newHostStatus(), newHostEnv())
+	cmd.AddCommand(newHostMount(), newHostOverlay(), newHostStatus(), newHostEnv())
 	return cmd
 }
 

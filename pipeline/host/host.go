@@ -244,7 +244,6 @@ func (r *run) take(ctx context.Context, d Device, result *Result) error {
 			return err
 		}
 		result.Switched = true
-		r.Logger.Info(fmt.Sprintf("%s is current", r.layout.at(d.Version)))
 	}
 	result.setCurrent(r.layout, d.Version)
 	r.step("switched")

@@ -100,6 +100,9 @@ func (w *watch) once(ctx context.Context) {
 	if w.status = "nothing is mounted"; result != nil && result.Current != "" {
 		w.status = fmt.Sprintf("%s is current", result.Path)
 	}
+	if result != nil && result.Switched {
+		w.Logger.Info(w.status)
+	}
 	if err != nil {
 		w.complain(err)
 		return
