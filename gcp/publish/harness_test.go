@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -64,8 +65,8 @@ type world struct {
 	url     string
 	config  *fleet.Config
 	storage *memory
-	// gate, if it is not nil, is asked about every call before it is served.
-	gate func(*http.Request)
+	// gate is told of every call before it is served, once it is set.
+	gate atomic.Pointer[func(*http.Request)]
 }
 
 // newWorld starts a Compute Engine whose archives hold 1 GiB, for a
@@ -82,8 +83,8 @@ func newWorld(t *testing.T, opt gcetest.Options, config string) *world {
 	w.clock = opt.Clock
 	w.Server = gcetest.New(opt)
 	web := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if w.gate != nil {
-			w.gate(r)
+		if gate := w.gate.Load(); gate != nil {
+			(*gate)(r)
 		}
 		w.Server.ServeHTTP(rw, r)
 	}))
@@ -103,10 +104,15 @@ func newWorld(t *testing.T, opt gcetest.Options, config string) *world {
 	return w
 }
 
+// watch has f told of every call before it is served.
+func (w *world) watch(f func(*http.Request)) { w.gate.Store(&f) }
+
 // client connects to the world's Compute Engine.
 func (w *world) client(opts gce.Options) *gce.Client {
 	w.t.Helper()
 	opts.Endpoint, opts.Clock = w.url, w.clock
+	// The tests' clock runs on while a busy machine gets nothing done.
+	opts.Retry.Budget = 10 * time.Hour
 	if opts.MutationsPerSecond == 0 {
 		opts.MutationsPerSecond = w.config.Publish.MutationsPerSecond
 	}

@@ -261,11 +261,11 @@ func TestUnreachableZone(t *testing.T) {
 	before := len(w.Mutations())
 	var once sync.Once
 	w.SetUnreachable(true, "us-central1-a")
-	w.gate = func(r *http.Request) {
+	w.watch(func(r *http.Request) {
 		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/zones/us-central1-a/disks/") {
 			once.Do(func() { w.SetUnreachable(false, "us-central1-a") })
 		}
-	}
+	})
 	r, err := w.publish(t.Context())
 	w.wantComplete(r, err, Found)
 	w.wantNothingNew(before)
@@ -275,11 +275,11 @@ func TestUnreachableZone(t *testing.T) {
 func TestInterrupted(t *testing.T) {
 	w := newWorld(t, gcetest.Options{}, twoProjects)
 	ctx, cancel := context.WithCancel(t.Context())
-	w.gate = func(r *http.Request) {
+	w.watch(func(r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/disks") {
 			cancel()
 		}
-	}
+	})
 	r, err := w.publish(ctx)
 	if e := incomplete(t, err); !e.Interrupted || !r.Interrupted || e.Left == 0 || e.Failed != 0 || errors.Is(err, context.Canceled) {
 		t.Errorf("got %v: %+v", err, r.Items)
