@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
-	"runtime/pprof"
 
 	"github.com/spf13/cobra"
 
@@ -38,31 +36,16 @@ func madeCommand() *cobra.Command {
 	f.IntVar(&m.paths, "paths", 10000, "the number of store paths")
 	f.StringVarP(&m.output, "output", "o", "", "the image")
 	f.StringVar(&m.cpu, "cpuprofile", "", "write a CPU profile here")
-	f.StringVar(&m.heap, "memprofile", "", "write a profile of what was allocated here")
+	f.StringVar(&m.heap, "memprofile", "", "write a profile of the memory here, of when most of it was in use")
 	return c
 }
 
-func (m *made) profiled(ctx context.Context) (err error) {
-	if m.cpu != "" {
-		f, err := os.Create(m.cpu)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return err
-		}
-		defer pprof.StopCPUProfile()
-	}
-	if err := m.build(ctx); err != nil || m.heap == "" {
-		return err
-	}
-	f, err := os.Create(m.heap)
+func (m *made) profiled(ctx context.Context) error {
+	stop, err := startProfiles(m.cpu, m.heap)
 	if err != nil {
 		return err
 	}
-	runtime.GC()
-	return errors.Join(pprof.Lookup("allocs").WriteTo(f, 0), f.Close())
+	return errors.Join(m.build(ctx), stop())
 }
 
 // build makes the image. Its lock file lies beside it.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -30,11 +32,11 @@ replaces, in turn, several times, and prints for each the best wall time, its CP
 time and peak memory, and the size of what came out. A tool that is missing is
 named and left out.
 
---only picks tables: squashfs; front, time against size for the levels of
-compression; blocks, block sizes with the time of a cold random read, for which
-it mounts images as root; cache, from a binary cache, for which Nix makes a
-store as root; ext4.`,
-		Example:       "  go run ./cmd/bench --store corpus/root --lock corpus/modules.json --cache file://$PWD/corpus/cache",
+--only picks tables:
+
+` + describeTables(),
+		Example: `  go run ./cmd/bench --store corpus/root --lock corpus/modules.json --cache file://$PWD/corpus/cache
+  go run ./cmd/bench --only scale --scale 10000,100000,1000000`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -46,16 +48,17 @@ store as root; ext4.`,
 	f.StringVar(&o.cache, "cache", "", "the same store as a binary cache, file:///DIR, for the cache table")
 	f.StringVar(&o.scratch, "scratch", os.TempDir(), "a directory on a disk with room for several images")
 	f.IntVar(&o.rounds, "rounds", 3, "how often each is run; the best time counts")
-	f.StringSliceVar(&o.only, "only", []string{"squashfs", "front", "blocks", "cache", "ext4"}, "tables to make")
-	if err := c.MarkFlagRequired("store"); err != nil {
-		panic(err) // the flag is defined above
-	}
-	c.AddCommand(madeCommand())
+	f.DurationVar(&o.limit, "limit", 2*time.Minute, "how long a contender may take that is not known to finish")
+	f.IntSliceVar(&o.scale, "scale", []int{10_000, 100_000, 1_000_000}, "store paths of the synthetic stores")
+	f.StringSliceVar(&o.only, "only", nil, "tables to make (default all)")
+	c.AddCommand(madeCommand(), databaseCommand(), diskfsCommand())
 	return c
 }
 
-type options struct {
-	store, lock, cache, scratch string
-	rounds                      int
-	only                        []string
+func describeTables() string {
+	var b strings.Builder
+	for _, t := range tables() {
+		fmt.Fprintf(&b, "  %-9s %s\n", t.name, t.what)
+	}
+	return strings.TrimSuffix(b.String(), "\n")
 }
