@@ -195,18 +195,12 @@ func (o *Options) sweep(ctx context.Context, report *Report) error {
 // remove deletes one resource if it still is as it was and nobody has begun to
 // need it.
 func (o *Options) remove(ctx context.Context, r *Resource, report *Report) (gone bool) {
-	refs, err := o.refs(ctx)
-	if err != nil {
-		report.Failed[r.Path()] = err.Error()
-		return false
-	}
-	if slices.ContainsFunc(refs, func(ref string) bool { return refersTo(o.Config, ref, r.Version) }) {
-		report.Spared[r.Path()] = "a rollout refers to it now"
-		return false
-	}
 	why, err := o.changed(ctx, r)
 	if errors.Is(err, gce.ErrNotFound) {
 		return true
+	}
+	if err == nil && why == "" {
+		why, err = o.referred(ctx, r)
 	}
 	if err == nil && why != "" {
 		report.Spared[r.Path()] = why
@@ -226,6 +220,17 @@ func (o *Options) remove(ctx context.Context, r *Resource, report *Report) (gone
 		report.Failed[r.Path()] = err.Error()
 	}
 	return false
+}
+
+// referred says which rollout needs a resource; it is asked last of all, for a
+// rollout that begins after it sees the resource go, and one that began before
+// is seen.
+func (o *Options) referred(ctx context.Context, r *Resource) (string, error) {
+	refs, err := o.refs(ctx)
+	if err == nil && slices.ContainsFunc(refs, func(ref string) bool { return refersTo(o.Config, ref, r.Version) }) {
+		return "a rollout refers to it now", nil
+	}
+	return "", err
 }
 
 // changed reads a resource again and says what is different; "" if nothing is.
