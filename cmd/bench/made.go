@@ -12,6 +12,7 @@ import (
 	"bigdisk/bundle/source"
 	"bigdisk/cmd/bench/synth"
 	"bigdisk/pipeline"
+	"bigdisk/pipeline/memory"
 )
 
 // made is a build from a synthetic store. It has a command of its own, so that
@@ -41,6 +42,7 @@ func madeCommand() *cobra.Command {
 }
 
 func (m *made) profiled(ctx context.Context) error {
+	memory.Limit(ctx) // as bigdisk does
 	stop, err := startProfiles(m.cpu, m.heap)
 	if err != nil {
 		return err

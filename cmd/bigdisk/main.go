@@ -8,6 +8,8 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"bigdisk/pipeline/memory"
 )
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -22,6 +24,7 @@ func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	context.AfterFunc(ctx, func() { time.AfterFunc(grace, stop) })
+	memory.Limit(ctx)
 
 	root := newRoot()
 	root.SetArgs(args)
