@@ -44,6 +44,9 @@ var (
 	ErrPermission = errors.New("permission denied")
 	// ErrLimit: an instance or a disk cannot have more attachments.
 	ErrLimit = errors.New("limit reached")
+	// ErrDisabled: an instance does not let its guest attributes be read; its
+	// metadata has to have enable-guest-attributes=TRUE.
+	ErrDisabled = errors.New("guest attributes are not enabled")
 	// ErrUnavailable: the service failed or could not be reached, and it is
 	// not known whether the request had an effect.
 	ErrUnavailable = errors.New("service unavailable")

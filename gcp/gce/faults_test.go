@@ -72,9 +72,17 @@ func TestEverything(t *testing.T) {
 	s, c := newPair(t, gcetest.Options{})
 	ctx := t.Context()
 	const project, zone = "prod-1", "us-central1-a"
-	if err := s.AddInstance(project, zone, &computepb.Instance{Name: proto.String("vm")}); err != nil {
+	enabled := &computepb.Metadata{Items: []*computepb.Items{{Key: proto.String("enable-guest-attributes"), Value: proto.String("TRUE")}}}
+	if err := s.AddInstance(project, zone, &computepb.Instance{Name: proto.String("vm"), Metadata: enabled}); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.AddInstance(project, "us-central1-b", &computepb.Instance{Name: proto.String("mute")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.GuestAttributes(ctx, project, "us-central1-b", "mute", "svc"); !errors.Is(err, gce.ErrDisabled) {
+		t.Errorf("guest attributes that are not enabled: %v", err)
+	}
+	s.RemoveInstance(project, "us-central1-b", "mute")
 	s.AddTemplate(project, &computepb.InstanceTemplate{Name: proto.String("tpl")})
 	s.SetGuestAttributes(project, zone, "vm", "svc", map[string]string{"version": "v1"})
 	steps := []struct {

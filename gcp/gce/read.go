@@ -59,7 +59,8 @@ func (c *Client) Instance(ctx context.Context, project, zone, name string) (inst
 
 // GuestAttributes reads what an instance has written about itself under a
 // namespace, by key. [ErrNotFound] means that it has written nothing, or that
-// there is no such instance. Any process on the instance can write them.
+// there is no such instance, [ErrDisabled] that its metadata forbids it. Any
+// process on the instance can write them.
 func (c *Client) GuestAttributes(ctx context.Context, project, zone, instance, namespace string) (map[string]string, error) {
 	var reply *computepb.GuestAttributes
 	w := what{"get guest attributes " + namespace + "/ of", zonal(project, zone, "instances", instance)}
@@ -69,11 +70,21 @@ func (c *Client) GuestAttributes(ctx context.Context, project, zone, instance, n
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, disabled(err)
 	}
 	values := make(map[string]string)
 	for _, item := range reply.GetQueryValue().GetItems() {
 		values[item.GetKey()] = item.GetValue()
 	}
 	return values, nil
+}
+
+// disabled recognises what the service says of guest attributes that are turned
+// off, whatever status comes with it.
+func disabled(err error) error {
+	var e *Error
+	if errors.As(err, &e) && strings.Contains(e.Message, "endpoint access is disabled") {
+		e.Kind = ErrDisabled
+	}
+	return err
 }
