@@ -88,11 +88,11 @@ func checkArchive(t *testing.T, packed io.Reader, image []byte, size int64) {
 }
 
 func onlyZeros(r io.Reader, want int64) error {
-	buf := make([]byte, mib)
+	buf, zeros := make([]byte, mib), make([]byte, mib)
 	var n int64
 	for {
 		got, err := r.Read(buf)
-		if n += int64(got); len(bytes.Trim(buf[:got], "\x00")) > 0 {
+		if n += int64(got); !bytes.Equal(buf[:got], zeros[:got]) {
 			return fmt.Errorf("not zero before byte %d", n)
 		}
 		if err == io.EOF && n == want {
