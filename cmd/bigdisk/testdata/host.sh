@@ -110,6 +110,32 @@ stack) # two disks, of two services: builds refer to paths of both, and none is 
   closure "$new" | diff mnt/closure -
   verify
   ;;
+network) # the second of two disks comes over the network: an NBD server, and a filesystem in user space that shows its disk as a file
+  attach nix-v1 "$1"; on nix
+  mkdir mnt/net
+  port=$((20000 + RANDOM % 20000))
+  nbdkit -f -r -i 127.0.0.1 -p $port --log=null file "$2" & server=$!
+  trap 'kill $server; cd /; umount -R "$work" 2>/dev/null || umount -l "$work"; rmdir "$work"' EXIT
+  for try in $(seq 50); do (: < /dev/tcp/127.0.0.1/$port) 2> /dev/null && break; sleep 0.1; done
+  nbdfuse -r mnt/net/disk --tcp 127.0.0.1 $port &
+  for try in $(seq 50); do [ -e mnt/net/disk ] && break; sleep 0.1; done
+  ln -s /mnt/net/disk mnt/by-id/google-more-v1; cp "$2.manifest.json" mnt/by-id/google-more-v1.manifest.json
+  on more --full
+  inside bigdisk host status --service more --device-dir /mnt/by-id --mount-root /mnt/disks
+  store=$(layered --lower /mnt/disks/more/current)
+  new=$(build new --argstr lower "$(find_one more/current notes-2.4)")
+  verify
+  store=$(layered --lower /mnt/disks/more/current --lower /mnt/disks/nix/current)
+  newer=$(build newer --argstr lower "$(find_one nix/current notes-2.3)" --argstr other "$new")
+  closure "$newer" | grep -e notes-2.3 -e notes-2.4
+  verify
+  # the server is gone: the next look at the disk says so, and does not hang
+  kill $server
+  echo 3 > /proc/sys/vm/drop_caches
+  ! on more --full || fail 'a disk without its server is sound'
+  inside bigdisk host status --service more --device-dir /mnt/by-id --mount-root /mnt/disks | grep 'failed'
+  [ "$(readlink mnt/disks/more/current)" = v1 ] || fail 'v1 is not current any more'
+  ;;
 nested) # what Nix makes of a local-overlay store below another, without bigdisk's merged database
   attach nix-v1 "$1"; on nix
   attach more-v1 "$2"; on more
