@@ -26,6 +26,8 @@ type httpFetcher struct {
 	base   *url.URL // without user and password
 	client *http.Client
 	stall  time.Duration
+	// version tells from a response's header which state of an object it is.
+	version func(http.Header) string
 }
 
 // newHTTPFetcher returns a fetcher below base, whose user and password are for
@@ -47,8 +49,9 @@ func newHTTPFetcher(base *url.URL, rc *netrc, opts *Options) *httpFetcher {
 		HTTP2: &http.HTTP2Config{SendPingTimeout: opts.StallTimeout / 2, PingTimeout: opts.StallTimeout / 2},
 	}
 	return &httpFetcher{
-		base:  &clean,
-		stall: opts.StallTimeout,
+		base:    &clean,
+		stall:   opts.StallTimeout,
+		version: etag,
 		client: &http.Client{
 			Transport:     &authTransport{next: transport, base: &clean, user: user, netrc: rc},
 			CheckRedirect: checkRedirect,
@@ -75,6 +78,11 @@ func (f *httpFetcher) fetch(ctx context.Context, name string, from position) (*o
 	if err != nil {
 		return nil, err
 	}
+	return f.get(ctx, target, from)
+}
+
+// get opens what is at that URL.
+func (f *httpFetcher) get(ctx context.Context, target *url.URL, from position) (*object, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
 	if err != nil {
@@ -120,10 +128,7 @@ func (f *httpFetcher) object(resp *http.Response, from position) (*object, error
 	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
 		return nil, fmt.Errorf("the server sends it with Content-Encoding %q, which was not asked for", clip(e))
 	}
-	o := &object{size: -1}
-	if etag := resp.Header.Get("ETag"); strings.HasPrefix(etag, `"`) {
-		o.version = etag
-	}
+	o := &object{size: -1, version: f.version(resp.Header)}
 	switch resp.StatusCode {
 	case http.StatusOK:
 		o.size = resp.ContentLength
@@ -138,6 +143,14 @@ func (f *httpFetcher) object(resp *http.Response, from position) (*object, error
 		}
 	}
 	return nil, statusError(resp)
+}
+
+// etag is the version that a web server gives, if it stands for the same bytes.
+func etag(h http.Header) string {
+	if tag := h.Get("ETag"); strings.HasPrefix(tag, `"`) {
+		return tag
+	}
+	return ""
 }
 
 // parseContentRange reads "bytes FIRST-LAST/SIZE"; the size is -1 if unknown.
@@ -170,7 +183,7 @@ func statusError(resp *http.Response) error {
 	case code == http.StatusForbidden:
 		return fmt.Errorf("%w: %w", err, ErrNotFound)
 	case code == http.StatusUnauthorized:
-		return fmt.Errorf("%w: it needs credentials, or others: put them into ~/.netrc", err)
+		return fmt.Errorf("%w: it needs credentials, or others: put them into ~/.netrc, or for a bucket run \"gcloud auth application-default login\"", err)
 	case code == http.StatusNotImplemented, code == http.StatusHTTPVersionNotSupported,
 		code == http.StatusNetworkAuthenticationRequired:
 		return err

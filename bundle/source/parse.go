@@ -17,6 +17,7 @@ var ErrSpec = errors.New("not a source of store paths")
 //	DIR                   a Nix store below that directory; / is this machine's
 //	file:///DIR           a binary cache in a directory
 //	http(s)://HOST[/PATH] a binary cache on a web server
+//	gs://BUCKET[/PREFIX]  a binary cache in a bucket of Cloud Storage
 //
 // A local store is opened at once; a binary cache is first asked when it is
 // first used. Sources that are used together should share opts.Memory.
@@ -41,8 +42,10 @@ func Parse(spec string, opts Options) (Source, error) {
 		return parseFile(spec, u, opts)
 	case "http", "https":
 		return parseHTTP(u, opts)
+	case "gs":
+		return parseGCS(u, opts)
 	}
-	return nil, fmt.Errorf("%w: %q: there are DIR, file:///DIR, http://HOST and https://HOST", ErrSpec, u.Redacted())
+	return nil, fmt.Errorf("%w: %q: there are DIR, file:///DIR, http://HOST, https://HOST and gs://BUCKET", ErrSpec, u.Redacted())
 }
 
 // redact keeps the URL, and so any password, out of the error.
@@ -62,7 +65,7 @@ func parseDir(spec string) (Source, error) {
 		return d, nil
 	}
 	if _, statErr := os.Stat(spec); statErr != nil {
-		return nil, fmt.Errorf("%w: %q is neither a directory nor starts with file://, http:// or https://: %w", ErrSpec, spec, statErr)
+		return nil, fmt.Errorf("%w: %q is neither a directory nor starts with file://, http://, https:// or gs://: %w", ErrSpec, spec, statErr)
 	}
 	return nil, err
 }
@@ -86,4 +89,19 @@ func parseHTTP(u *url.URL, opts Options) (Source, error) {
 	clean := *u
 	clean.User = nil
 	return newCache(clean.String(), newHTTPFetcher(u, rc, &opts), opts, false), nil
+}
+
+func parseGCS(u *url.URL, opts Options) (Source, error) {
+	if u.Host == "" || u.Host != u.Hostname() || u.User != nil {
+		return nil, fmt.Errorf("%w: %q: a bucket's URL is gs://BUCKET or gs://BUCKET/PREFIX", ErrSpec, u.Redacted())
+	}
+	prefix := strings.Trim(u.Path, "/")
+	if prefix != "" {
+		prefix += "/"
+	}
+	f, err := newGCSFetcher(u.Host, prefix, &opts)
+	if err != nil {
+		return nil, err
+	}
+	return newCache(u.String(), f, opts, false), nil
 }

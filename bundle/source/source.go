@@ -1,5 +1,5 @@
 // Package source gets store paths from where they are: a local Nix store, or a
-// binary cache in a directory or on a web server.
+// binary cache in a directory, on a web server or in a bucket.
 //
 // In flows what --from names, out flow a path's info and its contents, both
 // checked. [Parse] makes a [Source] of a string, [Chain] makes one of several.
