@@ -141,13 +141,16 @@ func runPublish(ctx context.Context, opts *publishOptions, name string, stdout i
 	return errors.Join(err, printPublished(stdout, opts.JSON, report))
 }
 
+// credentialsHint is for services that cannot be connected to.
+const credentialsHint = "log in with gcloud auth application-default login, or set GOOGLE_APPLICATION_CREDENTIALS"
+
 // publishWith connects to the services and publishes.
 func publishWith(ctx context.Context, opts *publishOptions, config *fleet.Config, name string, release publish.Release,
 	tracker *progress.Tracker, messages io.Writer) (*publish.Report, error) {
 	log := newLogger(messages)
 	storage, err := bucket.New(ctx, bucket.Options{Logger: log})
 	if err != nil {
-		return nil, err
+		return nil, hintedError{err, credentialsHint}
 	}
 	defer storage.Close()
 	p := publish.Options{
@@ -168,7 +171,7 @@ func publishWith(ctx context.Context, opts *publishOptions, config *fleet.Config
 		Endpoint: config.ComputeEndpoint, MutationsPerSecond: config.Publish.MutationsPerSecond, Logger: log,
 	})
 	if err != nil {
-		return nil, err
+		return nil, hintedError{err, credentialsHint}
 	}
 	defer compute.Close()
 	p.Compute = compute

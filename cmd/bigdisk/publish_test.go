@@ -330,6 +330,18 @@ func TestPublishInterrupted(t *testing.T) {
 	}
 }
 
+// TestVersionOf: a label that somebody chose is the version.
+func TestVersionOf(t *testing.T) {
+	const sum = "0123456789abcdef"
+	for label, want := range map[string]string{
+		"": sum[:12], "bigdisk-992e124": sum[:12], "two words": sum[:12], "v12": "v12", "bigdisk-v12": "bigdisk-v12",
+	} {
+		if got := versionOf(label, sum); got != want {
+			t.Errorf("%q: got %q, want %q", label, got, want)
+		}
+	}
+}
+
 // TestPublishFromDisk: the device becomes equal to the image, and on top of a
 // clone of the last version only what differs is written.
 func TestPublishFromDisk(t *testing.T) {

@@ -76,7 +76,7 @@ func (p *publisher) imageSpec(g *group) ImageSpec {
 // existing lists, once a project, the disks that are there. Without a list
 // every disk is looked at by itself.
 func (p *publisher) existing(ctx context.Context) map[string]*diskList {
-	filter := fmt.Sprintf("labels.%s=%s AND labels.%s=%s", fleet.LabelService, p.Config.Service,
+	filter := fmt.Sprintf("(labels.%s = %s) AND (labels.%s = %s)", fleet.LabelService, p.Config.Service,
 		fleet.LabelVersion, fleet.LabelValue(p.Release.Version))
 	lists := make(map[string]*diskList)
 	var all sync.WaitGroup

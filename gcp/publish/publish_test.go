@@ -33,6 +33,9 @@ func TestTwice(t *testing.T) {
 	r, err = w.publish(t.Context())
 	w.wantComplete(r, err, Found)
 	w.wantNothingNew(before)
+	if n := len(w.Calls("disks.get")); n != 0 {
+		t.Errorf("%d disks were read one by one, and a list a project has them all", n)
+	}
 	if w.storage.puts != 2 {
 		t.Errorf("%d objects were made", w.storage.puts)
 	}
