@@ -97,11 +97,14 @@ func (s *Service) begin(ctx context.Context, k *lease.Keeper, version string) er
 		}
 		return nil
 	}
-	if err := s.published(ctx, version); err != nil {
+	w, err := s.published(ctx, version)
+	if err != nil {
 		return err
 	}
-	var err error
 	k.Update(func(d *state.Document) {
+		if d.Deployed == "" {
+			d.Deployed = mostCommon(w, label(version))
+		}
 		err = d.Begin(version, state.SpeedOf(s.Config.Rollout), s.Holder, time.Now())
 	})
 	if err != nil {
@@ -110,24 +113,46 @@ func (s *Service) begin(ctx context.Context, k *lease.Keeper, version string) er
 	return k.Flush(ctx)
 }
 
-// published fails unless some zone has a disk of the version.
-func (s *Service) published(ctx context.Context, version string) error {
+// published looks at the fleet, and fails unless some zone has a disk of the
+// version.
+func (s *Service) published(ctx context.Context, version string) (*world.World, error) {
 	w, err := s.Cloud.Look(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	versions := map[string]bool{}
 	for _, d := range w.Disks {
 		versions[d.Version] = true
 	}
 	if version != "" && versions[label(version)] {
-		return nil
+		return w, nil
 	}
 	have := strings.Join(slices.Sorted(maps.Keys(versions)), ", ")
 	if version == "" {
-		return fmt.Errorf("%w: there is no rollout to go on with: give a version; there are %s", ErrNothing, have)
+		return nil, fmt.Errorf("%w: there is no rollout to go on with: give a version; there are %s", ErrNothing, have)
 	}
-	return fmt.Errorf("%w: no zone has a disk of version %s; there are %s", ErrUnpublished, version, have)
+	return nil, fmt.Errorf("%w: no zone has a disk of version %s; there are %s", ErrUnpublished, version, have)
+}
+
+// mostCommon is the version, other than one, that most hosts have attached; ""
+// if none has any. It is where a service's first rollout comes from when its disks
+// were attached by other means before.
+func mostCommon(w *world.World, other string) string {
+	counts := map[string]int{}
+	for _, h := range w.Hosts {
+		for _, a := range h.Attachments {
+			if a.Version != "" && a.Version != other {
+				counts[a.Version]++
+			}
+		}
+	}
+	most := ""
+	for _, version := range slices.Sorted(maps.Keys(counts)) {
+		if most == "" || counts[version] > counts[most] {
+			most = version
+		}
+	}
+	return most
 }
 
 // carryOut runs the controller, and says how the rollout ended.
