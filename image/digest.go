@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"os"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -25,40 +24,51 @@ func Digest(ctx context.Context, r io.ReaderAt, size, chunk int64, jobs int, add
 	if chunk == 0 {
 		return hashRange(ctx, r, 0, size, add)
 	}
-	if chunk < 0 || size/chunk > 1<<26 {
-		return HexSHA256{}, fmt.Errorf("%d bytes are not hashed by chunks of %d", size, chunk)
-	}
-	sums := make([]HexSHA256, (size+chunk-1)/chunk)
-	zeros, err := hashRange(ctx, zeroReader{}, 0, min(chunk, size), func(int64) {})
+	sums, err := SumChunks(ctx, r, size, chunk, jobs, func(int64) *HexSHA256 { return nil }, add)
 	if err != nil {
 		return HexSHA256{}, err
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	return sums.Digest(), nil
+}
+
+// SumChunks hashes the chunks of the first size bytes of r; see [Digest]. The
+// chunks for whose number known returns something are not read.
+func SumChunks(ctx context.Context, r io.ReaderAt, size, chunk int64, jobs int, known func(i int64) *HexSHA256, add func(bytes int64)) (ChunkSums, error) {
+	if chunk <= 0 || size/chunk > 1<<26 {
+		return nil, fmt.Errorf("%d bytes are not hashed by chunks of %d", size, chunk)
+	}
+	sums := make(ChunkSums, (size+chunk-1)/chunk)
+	zeros, err := hashRange(ctx, zeroReader{}, 0, min(chunk, size), func(int64) {})
+	if err != nil {
+		return nil, err
+	}
+	group, within := errgroup.WithContext(ctx)
 	group.SetLimit(max(1, jobs))
 	for i := range sums {
-		if ctx.Err() != nil {
+		if within.Err() != nil {
 			break
 		}
+		at := int64(i) * chunk
+		n := min(chunk, size-at)
+		if sum := known(int64(i)); sum != nil {
+			sums[i] = *sum
+			add(n)
+			continue
+		}
 		group.Go(func() (err error) {
-			at := int64(i) * chunk
-			n := min(chunk, size-at)
 			if n == chunk && isHole(r, at, n) {
 				sums[i] = zeros
 				add(n)
 				return nil
 			}
-			sums[i], err = hashRange(ctx, r, at, n, add)
+			sums[i], err = hashRange(within, r, at, n, add)
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return HexSHA256{}, err
+		return nil, err
 	}
-	h := sha256.New()
-	for i := range sums {
-		h.Write(sums[i][:])
-	}
-	return HexSHA256(h.Sum(nil)), nil
+	return sums, ctx.Err()
 }
 
 func hashRange(ctx context.Context, r io.ReaderAt, at, n int64, add func(int64)) (HexSHA256, error) {
@@ -81,15 +91,25 @@ func hashRange(ctx context.Context, r io.ReaderAt, at, n int64, add func(int64))
 	return HexSHA256(h.Sum(nil)), nil
 }
 
-// isHole reports whether r is a file that has nothing in a range, which so
-// reads as zeros. Where that cannot be told, there may be data.
+// Holes is an image that knows, without reading, where it is all zeros.
+type Holes interface {
+	// IsHole reports whether n bytes from byte at on are. Where that cannot be
+	// told, there may be data.
+	IsHole(at, n int64) bool
+}
+
+// isHole reports whether r is known to have nothing but zeros in a range, for
+// example since it is a file that has nothing there.
 func isHole(r io.ReaderAt, at, n int64) bool {
-	f, ok := r.(*os.File)
-	if !ok {
+	if h, ok := r.(Holes); ok {
+		return h.IsHole(at, n)
+	}
+	f, base := behind(r)
+	if f == nil {
 		return false
 	}
-	data, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
-	return err == unix.ENXIO || err == nil && data >= at+n
+	data, err := unix.Seek(int(f.Fd()), base+at, unix.SEEK_DATA)
+	return err == unix.ENXIO || err == nil && data >= base+at+n
 }
 
 type zeroReader struct{}

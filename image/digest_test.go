@@ -84,3 +84,42 @@ func TestDigestFails(t *testing.T) {
 		t.Error("2^62 chunks are accepted")
 	}
 }
+
+// TestChunks wants the sums of chunks to make the digest, to go through a
+// manifest's text, and known ones not to be read.
+func TestChunks(t *testing.T) {
+	data := []byte(imagetest.Noise(1, 1<<20+77))
+	const chunk = 4096
+	none := func(int64) *image.HexSHA256 { return nil }
+	sums, err := image.SumChunks(t.Context(), bytes.NewReader(data), int64(len(data)), chunk, 3, none, func(int64) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := plainDigest(data, chunk)
+	if sums.Digest() != want {
+		t.Errorf("%s, not %s", sums.Digest(), want)
+	}
+	var again image.ChunkSums
+	text, err := sums.MarshalText()
+	if err := errors.Join(err, again.UnmarshalText(text)); err != nil || again.Digest() != want {
+		t.Errorf("after going through text: %v", err)
+	}
+	if err := again.UnmarshalText(text[:44]); err == nil {
+		t.Error("half a sum was read")
+	}
+	odd := func(i int64) *image.HexSHA256 {
+		if i%2 == 0 {
+			return nil
+		}
+		clear(data[i*chunk : min((i+1)*chunk, int64(len(data)))])
+		return &sums[i]
+	}
+	got, err := image.SumChunks(t.Context(), bytes.NewReader(data), int64(len(data)), chunk, 3, odd, func(int64) {})
+	if err != nil || got.Digest() != want {
+		t.Errorf("with every other chunk known: %v", err)
+	}
+	parts := make(image.ChunkSums, 10_000).Parts()
+	if len(parts) != 3 || len(parts[0]) != 4096 || len(parts[2]) != 10_000-8192 {
+		t.Errorf("%d parts", len(parts))
+	}
+}

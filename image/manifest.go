@@ -36,6 +36,10 @@ type Manifest struct {
 	Totals ManifestTotals `json:"totals"`
 	// Verity tells of the dm-verity hash tree, if there is one.
 	Verity *ManifestVerity `json:"verity,omitempty"`
+	// Chunks are the SHA-256s of the chunks that Image.SHA256 is made of, so that
+	// an image that is changed in place is hashed only where it was: the first
+	// 4096, the next 4096, and so on.
+	Chunks []ChunkSums `json:"chunks,omitempty"`
 	// Paths has every store path on the disk, sorted by path.
 	Paths []ManifestPath `json:"paths"`
 }

@@ -24,6 +24,9 @@ func (m *Manifest) validate() error {
 	if err := m.Image.validate(); err != nil {
 		return fmt.Errorf("image: %w", err)
 	}
+	if err := m.validateChunks(); err != nil {
+		return err
+	}
 	if m.Options.BlockSize <= 0 {
 		return fmt.Errorf("options: block size %d is not positive", m.Options.BlockSize)
 	}

@@ -29,9 +29,10 @@ func aManifest(t testing.TB) *Manifest {
 		return p
 	}
 	glibc, mod, tool := path('0', "glibc-2.36"), path('1', "module-go-1.19"), path('2', "hello+tool_2.?=x")
+	chunks := ChunkSums{digest(0xab), digest(0xba)}
 	return &Manifest{
 		Version: ManifestVersion,
-		Image: ManifestImage{Format: "squashfs", Size: 1 << 20, SHA256: digest(0xab), Label: "bigdisk-1234567", Part: &Extent{4096, 1<<20 - 4096},
+		Image: ManifestImage{Format: "squashfs", Size: 1 << 20, SHA256: chunks.Digest(), Chunk: 1 << 19, Label: "bigdisk-1234567", Part: &Extent{4096, 1<<20 - 4096},
 			Metadata: &ManifestMetadata{Extents: []Extent{{4096, 96}, {21000, 4000}}, SHA256: digest(0x77)}},
 		Options: ManifestOptions{Compression: "zstd:default", BlockSize: 262144, Owner: "0:0", Partition: "gpt", Writable: true, Layout: 1},
 		Lock:    &ManifestLock{SHA256: digest(0xcd)},
@@ -41,6 +42,7 @@ func aManifest(t testing.TB) *Manifest {
 			ManifestModule{ID: "bun-0.6:v1-20230607-15011da", Commit: strings.Repeat("1", 40), Path: path('3', "module-bun")}, "no store has it"}},
 		Totals: ManifestTotals{StorePaths: 3, Files: 12, Directories: 5, Symlinks: 1, Bytes: 40000, UniqueBytes: 30000},
 		Verity: &ManifestVerity{RootHash: digest(0xef), Offset: 1 << 19, Salt: "00ff", UUID: "12345678-1234-1234-1234-123456789abc"},
+		Chunks: chunks.Parts(),
 		Paths: []ManifestPath{
 			{Path: glibc, NarHash: digest(1), NarSize: 30000, Files: 10, Data: []Extent{{8192, 9000}, {20000, 100}}},
 			{Path: mod, NarHash: digest(2), NarSize: 600, Files: 1, Data: []Extent{{17192, 300}}, DataSum: (*DataSum)(new(digest(0x99))), Sums: FileSums{{1, 2, 3}}},
@@ -126,9 +128,13 @@ func TestManifestRefuses(t *testing.T) {
 		{"wrong type", `"size":1048576`, `"size":"big"`, "image: json: cannot unmarshal string"},
 		{"fraction", `"size":1048576`, `"size":1.5`, "image: json: cannot unmarshal number 1.5"},
 		{"too big for 64 bits", `"size":1048576`, `"size":99999999999999999999`, "image: json: cannot unmarshal number"},
+		{"a chunk's sum", `"chunks": [
+    "q6`, `"chunks": [
+    "q7`, "chunks: their sums do not make the image's sha256"},
+		{"chunks that are missing", `"chunk":524288`, `"chunk":262144`, "chunks: 2 sums of an image of 1048576 bytes"},
 		{"no size", `"size":1048576`, `"size":0`, "image: size 0 is not positive"},
 		{"unknown format", `"squashfs"`, `"erofs"`, `image: format "erofs"`},
-		{"short hash", `"sha256":"ab`, `"sha256":"`, "image: a SHA-256 has 64 hexadecimal digits, not 62"},
+		{"short hash", `"sha256":"33`, `"sha256":"`, "image: a SHA-256 has 64 hexadecimal digits, not 62"},
 		{"partition outside", `"offset":4096`, `"offset":4097`, "image: partition: 1044480 bytes at offset 4097"},
 		{"block size", `"blockSize":262144`, `"blockSize":-1`, "options: block size -1"},
 		{"count", `"storePaths":3`, `"storePaths":4`, "totals: storePaths is 4, but there are 3 paths"},

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -84,6 +85,9 @@ func (b *builder) build(ctx context.Context) (*BuildResult, error) {
 	if err != nil {
 		return nil, err
 	}
+	if b.opts.InPlace {
+		return b.buildInPlace(ctx, plan, start)
+	}
 	earlier, err := b.openBase(ctx)
 	if err != nil {
 		return nil, err
@@ -104,14 +108,13 @@ func (b *builder) build(ctx context.Context) (*BuildResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	sum, err := b.settle(ctx, out.File, done.size)
-	if err != nil {
+	if err := b.settle(ctx, out.File, done); err != nil {
 		return nil, err
 	}
-	if done.metadata, err = hashMetadata(d, layout.Metadata); err != nil {
+	if done.metadata, err = hashMetadata(d, d.base, layout.Metadata); err != nil {
 		return nil, fmt.Errorf("read %s again: %w", b.opts.Output, err)
 	}
-	manifest, err := b.manifest(plan, layout, done, sum)
+	manifest, err := b.manifest(plan, layout, done)
 	if err != nil {
 		return nil, err
 	}
@@ -121,11 +124,16 @@ func (b *builder) build(ctx context.Context) (*BuildResult, error) {
 	if err := publish(out, manifest); err != nil {
 		return nil, err
 	}
+	return b.result(plan, manifest, start), nil
+}
+
+// result sums the build up that began at start.
+func (b *builder) result(plan *plan, m *image.Manifest, start time.Time) *BuildResult {
 	return &BuildResult{
 		Image: b.opts.Output, Manifest: ManifestName(b.opts.Output), Format: b.opts.Format,
-		Label: plan.label, Size: done.size, SHA256: sum, Modules: len(plan.entries), Missing: len(plan.missing),
-		Totals: manifest.Totals, Seconds: time.Since(start).Seconds(),
-	}, nil
+		Label: plan.label, Size: m.Image.Size, SHA256: m.Image.SHA256, Modules: len(plan.entries), Missing: len(plan.missing),
+		Totals: m.Totals, Seconds: time.Since(start).Seconds(),
+	}
 }
 
 // write makes the filesystem in d: the database beside the contents, since it
@@ -158,8 +166,7 @@ func (b *builder) write(ctx context.Context, plan *plan, output string, d *disk)
 // settle hashes the image while the disk takes it in. An image's first bytes
 // are written last, so it has to be read again; mostly it is still in the page
 // cache.
-func (b *builder) settle(ctx context.Context, f *os.File, size int64) (sum image.HexSHA256, err error) {
-	stage := b.opts.Progress.Stage("finish", progress.Bytes, size)
+func (b *builder) settle(ctx context.Context, f *os.File, done *finished) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		if err := f.Sync(); err != nil {
@@ -167,38 +174,40 @@ func (b *builder) settle(ctx context.Context, f *os.File, size int64) (sum image
 		}
 		return nil
 	})
-	group.Go(func() (err error) {
-		sum, err = image.Digest(ctx, f, size, b.format.hashChunk(), b.opts.Jobs, stage.Add)
-		if err != nil {
-			return fmt.Errorf("read %s again: %w", b.opts.Output, err)
-		}
-		return nil
-	})
-	err = group.Wait()
-	stage.Finish()
-	return sum, err
+	group.Go(func() error { return b.hash(ctx, f, done, func(int64) *image.HexSHA256 { return nil }) })
+	return group.Wait()
+}
+
+// hash fills in the hash of the image in r. Chunks that are known are not read.
+func (b *builder) hash(ctx context.Context, r io.ReaderAt, done *finished, known func(i int64) *image.HexSHA256) (err error) {
+	stage := b.opts.Progress.Stage("finish", progress.Bytes, done.size)
+	defer stage.Finish()
+	if chunk := b.format.hashChunk(); chunk > 0 {
+		done.chunks, err = image.SumChunks(ctx, r, done.size, chunk, b.opts.Jobs, known, stage.Add)
+		done.sum = done.chunks.Digest()
+	} else {
+		done.sum, err = image.Digest(ctx, r, done.size, 0, b.opts.Jobs, stage.Add)
+	}
+	if err != nil {
+		return fmt.Errorf("read %s again: %w", b.opts.Output, err)
+	}
+	return nil
 }
 
 // manifest describes the image.
-func (b *builder) manifest(plan *plan, layout *image.Layout, done *finished, sum image.HexSHA256) (*image.Manifest, error) {
+func (b *builder) manifest(plan *plan, layout *image.Layout, done *finished) (*image.Manifest, error) {
 	m := &image.Manifest{
 		Version: image.ManifestVersion,
-		Image:   image.ManifestImage{Format: b.opts.Format, Size: done.size, SHA256: sum, Chunk: b.format.hashChunk(), Label: plan.label, Part: done.part, Metadata: done.metadata},
+		Image:   image.ManifestImage{Format: b.opts.Format, Size: done.size, SHA256: done.sum, Chunk: b.format.hashChunk(), Label: plan.label, Part: done.part, Metadata: done.metadata},
 		Options: b.manifestOptions(),
 		Verity:  done.verity,
-		Roots:   plan.extra,
+		Chunks:  done.chunks.Parts(),
 		Totals: image.ManifestTotals{
 			StorePaths: int64(plan.closure.Len()), Files: layout.Files, Directories: layout.Dirs,
 			Symlinks: layout.Symlinks, Bytes: layout.DataBytes, UniqueBytes: layout.UniqueBytes,
 		},
 	}
-	m.Missing = plan.missing
-	if plan.lock != nil {
-		m.Lock = &image.ManifestLock{SHA256: plan.lock.SHA256}
-	}
-	for _, e := range plan.entries {
-		m.Modules = append(m.Modules, image.ManifestModule{ID: e.Key(), Commit: e.Commit.String(), Path: e.Path})
-	}
+	plan.describe(m)
 	for info := range plan.closure.All() {
 		m.Paths = append(m.Paths, image.ManifestPath{Path: info.Path, NarHash: info.NarHash, NarSize: info.NarSize})
 	}
@@ -218,6 +227,17 @@ func (b *builder) manifest(plan *plan, layout *image.Layout, done *finished, sum
 		}
 	}
 	return m, nil
+}
+
+// describe says in a manifest what was asked for.
+func (p *plan) describe(m *image.Manifest) {
+	m.Roots, m.Missing, m.Modules, m.Lock = p.extra, p.missing, nil, nil
+	if p.lock != nil {
+		m.Lock = &image.ManifestLock{SHA256: p.lock.SHA256}
+	}
+	for _, e := range p.entries {
+		m.Modules = append(m.Modules, image.ManifestModule{ID: e.Key(), Commit: e.Commit.String(), Path: e.Path})
+	}
 }
 
 // manifestOptions are those that the filesystem's bytes depend on.

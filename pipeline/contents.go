@@ -133,7 +133,11 @@ func (b *builder) addStorePaths(ctx context.Context, plan *plan, w image.Writer,
 		}
 		watched := found.watch(plan, path, c)
 		counted := &countedContents{Contents: watched, stage: stage}
-		if err := image.AddTree(w, storeDir+"/"+path.Base(), counted); err != nil {
+		if b.opts.InPlace && b.base.Has(path, plan.info(i).NarHash) {
+			if err := b.addWatched(ctx, w.(image.KeptWriter), path, counted); err != nil {
+				return err
+			}
+		} else if err := image.AddTree(w, storeDir+"/"+path.Base(), counted); err != nil {
 			return err
 		}
 		stage.Add(plan.info(i).NarSize - counted.n)

@@ -46,21 +46,24 @@ func (d *disk) Truncate(size int64) error { return d.file.Truncate(d.base + size
 // finished is what has become of the image file around its filesystem.
 type finished struct {
 	size   int64 // of the file
+	sum    image.HexSHA256
+	chunks image.ChunkSums // nil if the image is hashed as a whole
 	verity *image.ManifestVerity
 	part   *image.Extent
 	// metadata is where the filesystem's own structures lie in the file.
 	metadata *image.ManifestMetadata
 }
 
-// hashMetadata hashes parts of the filesystem.
-func hashMetadata(d *disk, extents []image.Extent) (*image.ManifestMetadata, error) {
+// hashMetadata hashes parts of the filesystem in d, which starts at byte base of
+// the image.
+func hashMetadata(d io.ReaderAt, base int64, extents []image.Extent) (*image.ManifestMetadata, error) {
 	h := sha256.New()
 	m := &image.ManifestMetadata{}
 	for _, x := range extents {
 		if _, err := io.Copy(h, io.NewSectionReader(d, x.Offset, x.Length)); err != nil {
 			return nil, err
 		}
-		m.Extents = append(m.Extents, image.Extent{Offset: d.base + x.Offset, Length: x.Length})
+		m.Extents = append(m.Extents, image.Extent{Offset: base + x.Offset, Length: x.Length})
 	}
 	h.Sum(m.SHA256[:0])
 	return m, nil

@@ -84,6 +84,10 @@ type BuildOptions struct {
 	// TrustBase, what is taken is not held against the base's manifest.
 	Base                    string
 	BaseOptional, TrustBase bool
+	// InPlace turns the base, an ext4 image in a file or on a block device, into
+	// the new image. What it keeps is not read. Output is then the base's name or
+	// "".
+	InPlace bool
 
 	// Cache is a directory, or gs://BUCKET/PREFIX, that keeps compressed store
 	// paths for later builds and other machines; squashfs only. CacheSize bounds
@@ -159,6 +163,10 @@ type BuildResult struct {
 	Missing int `json:"missing,omitempty"`
 	// Totals counts what is on the disk.
 	Totals image.ManifestTotals `json:"totals"`
+	// Written is how many bytes a build in place has written. Unchanged is set if
+	// the base already was what it should become.
+	Written   int64 `json:"written,omitempty"`
+	Unchanged bool  `json:"unchanged,omitempty"`
 	// Seconds is how long the build took.
 	Seconds float64 `json:"seconds"`
 }
@@ -180,6 +188,12 @@ func FormatOf(output string) (string, error) {
 
 // withDefaults checks o and fills in what was left out.
 func (o BuildOptions) withDefaults() (BuildOptions, error) {
+	if o.InPlace {
+		if err := o.checkInPlace(); err != nil {
+			return o, err
+		}
+		o.Output = o.Base
+	}
 	if o.Output == "" {
 		return o, fmt.Errorf("%w: no output file: give -o FILE", ErrUsage)
 	}
@@ -191,6 +205,9 @@ func (o BuildOptions) withDefaults() (BuildOptions, error) {
 	}
 	if err := o.checkSelection(); err != nil {
 		return o, err
+	}
+	if o.InPlace && o.Format == "" {
+		o.Format = Ext4
 	}
 	if o.Format == "" {
 		format, err := FormatOf(o.Output)
@@ -256,6 +273,25 @@ func (o BuildOptions) checkDisk() error {
 	}
 	if o.Size%ext4BlockSize != 0 || o.Size < 0 {
 		return fmt.Errorf("%w: an image of %d bytes: it takes a multiple of %d", ErrUsage, o.Size, ext4BlockSize)
+	}
+	return nil
+}
+
+// checkInPlace checks what changes an image in place.
+func (o BuildOptions) checkInPlace() error {
+	switch {
+	case o.Base == "":
+		return fmt.Errorf("%w: --in-place changes a base: give --base IMAGE", ErrUsage)
+	case inBucket(o.Base):
+		return fmt.Errorf("%w: --in-place changes a file or block device: %s is neither", ErrUsage, o.Base)
+	case o.Output != "" && o.Output != o.Base:
+		return fmt.Errorf("%w: --in-place makes the base the output: leave -o out", ErrUsage)
+	case o.Format != "" && o.Format != Ext4, o.Compression != "":
+		return fmt.Errorf("%w: --in-place is for ext4 images", ErrUsage)
+	case o.Verity || o.Partition != "":
+		return fmt.Errorf("%w: --in-place is for bare filesystems: leave --verity and --partition out", ErrUsage)
+	case o.BaseOptional:
+		return fmt.Errorf("%w: --in-place needs its base: leave --base-optional out", ErrUsage)
 	}
 	return nil
 }

@@ -42,6 +42,7 @@ type buildOptions struct {
 	Base         string `yaml:"base"`
 	BaseOptional bool   `yaml:"base-optional"`
 	TrustBase    bool   `yaml:"trust-base"`
+	InPlace      bool   `yaml:"in-place"`
 
 	Cache     string   `yaml:"cache"`
 	CacheSize byteSize `yaml:"cache-size"`
@@ -88,6 +89,7 @@ func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.Base, "base", "", "take store paths that have not changed from this earlier `IMAGE`, a file or gs://BUCKET/OBJECT, whose manifest is beside it; the new one does not depend on it")
 	f.BoolVar(&o.BaseOptional, "base-optional", false, "build what cannot be taken from the base")
 	f.BoolVar(&o.TrustBase, "trust-base", false, "do not hold what is taken from the base against its manifest")
+	f.BoolVar(&o.InPlace, "in-place", false, "ext4: turn the base, a file or block device, into the new image: only what is new is written, and what stays is not read.\nIf it is interrupted the base is no image until the same command has been run again")
 
 	f.StringVar(&o.Cache, "cache", "", "squashfs: keep compressed store paths in this `DIR` or gs://BUCKET/PREFIX, for later builds and other machines")
 	f.Var(&o.CacheSize, "cache-size", "drop from a cache directory what was used longest ago, down to this size (default no bound)")
@@ -200,7 +202,7 @@ func (o *buildOptions) pipelineOptions() pipeline.BuildOptions {
 		Lock: lock, Modules: o.Modules, Latest: o.Latest, Select: o.Select, Paths: o.Paths,
 		Flake: o.Nix.Flake, FlakeAttr: o.Nix.Attr, KeepGoing: o.KeepGoing, SkipMissing: o.SkipMissing,
 		From: o.From, TrustedKeys: o.TrustedKeys, NoCheckSigs: o.NoCheckSigs,
-		Base: o.Base, BaseOptional: o.BaseOptional, TrustBase: o.TrustBase,
+		Base: o.Base, BaseOptional: o.BaseOptional, TrustBase: o.TrustBase, InPlace: o.InPlace,
 		Cache: o.Cache, CacheSize: int64(o.CacheSize),
 		Output: o.Output, Format: o.Format, Compression: o.Compression, BlockSize: int(o.BlockSize),
 		UID: o.Owner.uid, GID: o.Owner.gid, Label: o.Label,
@@ -253,9 +255,17 @@ func (opts *buildOptions) run(do func(pipeline.BuildOptions) error) error {
 // printResult sums a build up for people.
 func printResult(w io.Writer, r *pipeline.BuildResult) error {
 	const mib = 1 << 20
+	if r.Unchanged {
+		if _, err := fmt.Fprintf(w, "%s already was what it should become: nothing was changed\n", r.Image); err != nil {
+			return err
+		}
+	}
 	_, err := fmt.Fprintf(w, "%s: %s, %.1f MiB, label %s, sha256 %s\n%s: %d modules, %d store paths, %d files of %.1f MiB\n",
 		r.Image, r.Format, float64(r.Size)/mib, r.Label, r.SHA256,
 		r.Manifest, r.Modules, r.Totals.StorePaths, r.Totals.Files, float64(r.Totals.Bytes)/mib)
+	if err == nil && r.Written > 0 {
+		_, err = fmt.Fprintf(w, "%.1f MiB were written\n", float64(r.Written)/mib)
+	}
 	if err == nil && r.Missing > 0 {
 		_, err = fmt.Fprintf(w, "%d modules were left out: the manifest says which, and why\n", r.Missing)
 	}

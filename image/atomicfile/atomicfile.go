@@ -114,6 +114,24 @@ func (f *File) Discard() {
 	f.Close()
 }
 
+// Keep leaves the file under its temporary name, for [Adopt]. It may be called
+// after Commit, and then does nothing.
+func (f *File) Keep() {
+	if !f.done {
+		f.done = true
+		f.Close()
+	}
+}
+
+// Adopt gives the file name the contents that a killed process, or one that
+// called Keep, has left under its temporary name.
+func Adopt(name string) error {
+	if err := os.Rename(TempName(name), name); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(name))
+}
+
 // syncDir makes a rename in dir last.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)

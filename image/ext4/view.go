@@ -1,8 +1,6 @@
 package ext4
 
-import (
-	"io"
-)
+import "io"
 
 // view is an image as it will be, or as it was.
 type view struct {
@@ -28,10 +26,17 @@ func (v *view) ReadAt(p []byte, at int64) (int, error) {
 	return n, nil
 }
 
+// IsHole reports whether bytes are in blocks that are zeros, as
+// [image.Holes] says.
+func (v *view) IsHole(at, n int64) bool {
+	rest := v.zero.from(at / blockSize)
+	return len(rest) > 0 && rest[0].start*blockSize <= at && at+n <= rest[0].end*blockSize
+}
+
 func (v *view) read(p []byte, at int64) error {
 	end := at + int64(len(p))
 	zeros := v.zero.from(at / blockSize)
-	if len(zeros) > 0 && zeros[0].start*blockSize <= at && end <= zeros[0].end*blockSize {
+	if v.IsHole(at, end-at) {
 		clear(p)
 	} else {
 		n, err := v.disk.ReadAt(p, at)

@@ -224,8 +224,21 @@ func (im *Image) Close() error {
 // Info describes the image.
 func (im *Image) Info() Info { return im.info }
 
-// Disk is the whole file or device, for what looks at its bytes.
-func (im *Image) Disk() *io.SectionReader { return io.NewSectionReader(im.disk, 0, im.info.Size) }
+// Disk is a whole file or device, for what looks at its bytes.
+type Disk struct {
+	*io.SectionReader
+	file *os.File
+}
+
+// InFile tells where the disk is a file, whose holes need not be read; see
+// [bigdisk/image.InFile].
+func (d Disk) InFile() (*os.File, int64) { return d.file, 0 }
+
+// Disk is the whole file or device.
+func (im *Image) Disk() Disk {
+	f, _ := im.disk.(*os.File)
+	return Disk{io.NewSectionReader(im.disk, 0, im.info.Size), f}
+}
 
 // Root returns the image's root directory.
 func (im *Image) Root() (*Node, error) { return im.fs.root() }
