@@ -66,7 +66,7 @@ func (s *Seats) Take(host world.ID) (disk world.ID, ok bool) {
 	}
 	fewest := s.limit(host.Zone())
 	for _, d := range s.disks[host.Zone()] {
-		if n := len(s.readers[d.ID]); d.Ready && n < fewest {
+		if n := len(s.readers[d.ID]); d.Ready && !d.Failed && n < fewest {
 			disk, fewest = d.ID, n
 		}
 	}
