@@ -9,8 +9,10 @@ import (
 	"log"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -293,6 +295,36 @@ func TestGiveUp(t *testing.T) {
 		if err == nil || n < attempts || attempts == 1 && n > 1 || !strings.Contains(err.Error(), "gs://images/x") {
 			t.Errorf("status %d: %d attempts, %v", status, n, err)
 		}
+	}
+}
+
+// A server that does not answer is asked again.
+func TestNoAnswer(t *testing.T) {
+	s := buckettest.New(t, name)
+	var asked atomic.Int32
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	}))
+	t.Cleanup(silent.Close)
+	transport := buckettest.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+		if asked.Add(1)%3 != 0 {
+			r = r.Clone(r.Context())
+			r.URL.Host = strings.TrimPrefix(silent.URL, "http://")
+		}
+		return http.DefaultTransport.RoundTrip(r)
+	})
+	c, err := bucket.New(t.Context(), bucket.Options{Transport: transport, Delay: time.Millisecond, Attempt: 20 * time.Millisecond, Budget: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	if _, err := c.Upload(t.Context(), name, object, &content{identity: "x", parts: 3}, bucket.UploadOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	checkWhole(t, s, &content{identity: "x", parts: 3})
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("it took %s", took)
 	}
 }
 

@@ -38,6 +38,8 @@ var (
 const (
 	// DefaultBudget is how long a call is tried.
 	DefaultBudget = 5 * time.Minute
+	// DefaultAttempt is how long one attempt may take, before its bytes count.
+	DefaultAttempt = time.Minute
 	// DefaultDelay is the longest first wait before another attempt.
 	DefaultDelay = 500 * time.Millisecond
 
@@ -54,6 +56,9 @@ type Options struct {
 	// Budget bounds the time for one call with all its attempts; 0 is
 	// [DefaultBudget].
 	Budget time.Duration
+	// Attempt bounds the time for one attempt, to which a second is added for
+	// every 256 KiB that it transfers; 0 is [DefaultAttempt].
+	Attempt time.Duration
 	// Delay bounds the first wait between attempts, which then doubles; 0 is
 	// [DefaultDelay].
 	Delay time.Duration
@@ -64,10 +69,9 @@ type Options struct {
 // Client talks to Cloud Storage, or to the emulator that the environment
 // variable STORAGE_EMULATOR_HOST names. It is safe for concurrent use.
 type Client struct {
-	gcs    *storage.Client
-	budget time.Duration
-	delay  time.Duration
-	log    *slog.Logger
+	gcs                    *storage.Client
+	budget, attempt, delay time.Duration
+	log                    *slog.Logger
 }
 
 // New returns a client with the Application Default Credentials, or with none
@@ -89,17 +93,21 @@ func New(ctx context.Context, opts Options) (*Client, error) {
 		return nil, fmt.Errorf("Cloud Storage: %w", err)
 	}
 	gcs.SetRetry(storage.WithPolicy(storage.RetryNever)) // what may be repeated is known here
-	c := &Client{gcs: gcs, budget: opts.Budget, delay: opts.Delay, log: opts.Logger}
-	if c.budget <= 0 {
-		c.budget = DefaultBudget
-	}
-	if c.delay <= 0 {
-		c.delay = DefaultDelay
+	c := &Client{
+		gcs: gcs, log: opts.Logger, budget: orDefault(opts.Budget, DefaultBudget),
+		attempt: orDefault(opts.Attempt, DefaultAttempt), delay: orDefault(opts.Delay, DefaultDelay),
 	}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
 	return c, nil
+}
+
+func orDefault(d, otherwise time.Duration) time.Duration {
+	if d <= 0 {
+		return otherwise
+	}
+	return d
 }
 
 // defaultTransport makes a connection for each request under way: over HTTP/2,

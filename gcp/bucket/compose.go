@@ -10,6 +10,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
+// composeRate is how much faster than it is sent an object is composed, at
+// least.
+const composeRate = 256
+
 // compose makes an object, which must not exist, of pieces in the generations
 // that were checked. Errors wrap errPartsGone if one is not there any more.
 func (c *Client) compose(ctx context.Context, bucket, object string, pieces []piece, contentType string, metadata map[string]string) (*Attrs, error) {
@@ -18,7 +22,11 @@ func (c *Client) compose(ctx context.Context, bucket, object string, pieces []pi
 		sources[i] = c.object(bucket, p.name).Generation(p.generation)
 	}
 	var attrs *storage.ObjectAttrs
-	err := c.retry(ctx, "compose "+object, 0, func(ctx context.Context) (err error) {
+	var size int64
+	for _, p := range pieces {
+		size += p.size / composeRate
+	}
+	err := c.retry(ctx, "compose "+object, size, func(ctx context.Context) (err error) {
 		composer := c.object(bucket, object).If(storage.Conditions{DoesNotExist: true}).ComposerFrom(sources...)
 		composer.ContentType, composer.Metadata = contentType, metadata
 		attrs, err = composer.Run(ctx)

@@ -19,21 +19,15 @@ import (
 	"google.golang.org/api/googleapi"
 )
 
-const (
-	// attemptTime is how long one attempt may take, to which the time for its
-	// bytes is added.
-	attemptTime = time.Minute
-	// slowest is the rate, in bytes per second, that an attempt is given time
-	// for.
-	slowest = 256 << 10
-)
+// slowest is the rate, in bytes per second, that an attempt is given time for.
+const slowest = 256 << 10
 
 // retry calls try until it succeeds, fails for good, or the budget is used up.
 // The size in bytes of what is transferred bounds the time for one attempt.
 func (c *Client) retry(ctx context.Context, what string, size int64, try func(context.Context) error) error {
 	end := time.Now().Add(c.budget)
 	for delay, attempt := c.delay, 1; ; attempt++ {
-		err := c.attempt(ctx, size, try)
+		err := c.once(ctx, size, try)
 		if err == nil || ctx.Err() != nil || !transient(err) {
 			return explain(err)
 		}
@@ -51,8 +45,8 @@ func (c *Client) retry(ctx context.Context, what string, size int64, try func(co
 	}
 }
 
-func (c *Client) attempt(ctx context.Context, size int64, try func(context.Context) error) error {
-	limit := attemptTime + time.Duration(size/slowest)*time.Second
+func (c *Client) once(ctx context.Context, size int64, try func(context.Context) error) error {
+	limit := c.attempt + time.Duration(size/slowest)*time.Second
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errSlow{limit})
 	defer cancel()
 	err := try(ctx)
