@@ -54,7 +54,7 @@ func (b *builder) change(ctx context.Context, plan *plan, d ext4.Disk, start tim
 	}
 	f := &inPlaceFormat{ext4Format: b.format.(ext4Format), disk: d}
 	b.format = f
-	layout, err := b.write(ctx, plan, ManifestName(b.opts.Base), nil)
+	layout, err := b.write(ctx, plan, b.opts.baseManifest(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -69,14 +69,14 @@ func (b *builder) change(ctx context.Context, plan *plan, d ext4.Disk, start tim
 		return nil, errors.Join(err, f.update.Abandon())
 	}
 	result := b.result(plan, m, start)
-	result.Written = f.update.Written()
+	result.Manifest, result.Written = b.opts.baseManifest(), f.update.Written()
 	return result, b.verifyImage(ctx, b.opts.Base, m)
 }
 
 // openInPlace finishes what an interrupted build has begun to switch to, and
 // opens the base.
 func (b *builder) openInPlace(ctx context.Context, d ext4.Disk) (*image.Manifest, error) {
-	name := ManifestName(b.opts.Base)
+	name := b.opts.baseManifest()
 	finished, err := ext4.Finish(d, func(token [32]byte) error { return restoreManifest(name, token) })
 	if err != nil {
 		return nil, fmt.Errorf("finishing %s: %w", b.opts.Base, err)
@@ -170,7 +170,7 @@ func (b *builder) switchTo(u *ext4.Update, m *image.Manifest) error {
 
 // stageManifest writes a manifest that has not got its name, and hashes it.
 func (b *builder) stageManifest(m *image.Manifest) (f *atomicfile.File, sum [32]byte, err error) {
-	f, err = atomicfile.Create(ManifestName(b.opts.Base))
+	f, err = atomicfile.Create(b.opts.baseManifest())
 	if err != nil {
 		return nil, sum, err
 	}
@@ -212,7 +212,7 @@ func (b *builder) unchanged(ctx context.Context, plan *plan, m *image.Manifest, 
 		}
 	}
 	result := b.result(plan, m, start)
-	result.Unchanged = true
+	result.Manifest, result.Unchanged = b.opts.baseManifest(), true
 	return result, b.verifyImage(ctx, b.opts.Base, m)
 }
 

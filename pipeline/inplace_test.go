@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -258,6 +259,59 @@ func TestInPlaceInterrupted(t *testing.T) {
 		if !bytes.Equal(readFile(t, x.disk), image2) || !bytes.Equal(readFile(t, ManifestName(x.disk)), manifest2) {
 			t.Fatalf("after %d steps the image is another one", steps)
 		}
+	}
+}
+
+// TestInPlaceDevice does the same on a block device, which cannot grow, with
+// the manifest in a file elsewhere.
+func TestInPlaceDevice(t *testing.T) {
+	imagetest.NeedRoot(t, "set up a loop device")
+	imagetest.NeedTools(t, "losetup")
+	r := rand.New(rand.NewPCG(4, 2))
+	x := newInPlace(t, r)
+	x.opts.Size = 0
+	manifest := filepath.Join(t.TempDir(), "release.json")
+	if err := os.Rename(ManifestName(x.disk), manifest); err != nil {
+		t.Fatal(err)
+	}
+	device := strings.TrimSpace(imagetest.Command(t, "losetup", "--find", "--show", x.disk))
+	t.Cleanup(func() {
+		if out, err := exec.Command("losetup", "--detach", device).CombinedOutput(); err != nil {
+			t.Errorf("losetup: %v: %s", err, out)
+		}
+	})
+	var part []string
+	for range 3 {
+		part = some(r, x.all, 0.6)
+		opts := x.opts
+		opts.Base, opts.BaseManifest, opts.InPlace, opts.Verify, opts.Paths = device, manifest, true, true, part
+		result, err := Build(t.Context(), opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if result.Image != device || result.Manifest != manifest || result.Size != 128<<20 {
+			t.Errorf("%+v", result)
+		}
+	}
+	m, err := image.ReadManifest(manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := verify.Verify(t.Context(), verify.Options{Image: device, Manifest: m, Jobs: 2})
+	if err != nil || !report.OK() {
+		t.Fatalf("verify: %v %v", err, report)
+	}
+	imagetest.Command(t, "e2fsck", "-fn", device)
+	if left, _ := filepath.Glob("/dev/.*bigdisk*"); len(left) > 0 {
+		t.Errorf("%q were left", left)
+	}
+	at := t.TempDir()
+	imagetest.Command(t, "mount", "-o", "ro", device, at)
+	defer imagetest.Command(t, "umount", at)
+	opts := x.opts
+	opts.Base, opts.BaseManifest, opts.InPlace, opts.Paths = device, manifest, true, part
+	if _, err := Build(t.Context(), opts); !errors.Is(err, ext4.ErrBusy) {
+		t.Errorf("while it is mounted: %v", err)
 	}
 }
 

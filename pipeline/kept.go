@@ -82,7 +82,7 @@ func (b *builder) tryBase(ctx context.Context) (closer io.Closer, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("--base: %w", err)
 	}
-	m, err := image.ReadManifest(ManifestName(b.opts.Base))
+	m, err := image.ReadManifest(b.opts.baseManifest())
 	var size int64
 	if err == nil {
 		size, err = f.Seek(0, io.SeekEnd)

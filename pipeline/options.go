@@ -84,6 +84,8 @@ type BuildOptions struct {
 	// TrustBase, what is taken is not held against the base's manifest.
 	Base                    string
 	BaseOptional, TrustBase bool
+	// BaseManifest is the base's manifest, if it is not beside it.
+	BaseManifest string
 	// InPlace turns the base, an ext4 image in a file or on a block device, into
 	// the new image. What it keeps is not read. Output is then the base's name or
 	// "".
@@ -174,6 +176,14 @@ type BuildResult struct {
 // ManifestName is the file that describes the image in the file output.
 func ManifestName(output string) string { return output + ".manifest.json" }
 
+// baseManifest is where the base's manifest is, if that is in a file.
+func (o *BuildOptions) baseManifest() string {
+	if o.BaseManifest != "" {
+		return o.BaseManifest
+	}
+	return ManifestName(o.Base)
+}
+
 // FormatOf tells the format that a file's suffix stands for: .sqsh and
 // .squashfs, or .raw, .img and .ext4.
 func FormatOf(output string) (string, error) {
@@ -225,8 +235,11 @@ func (o BuildOptions) withDefaults() (BuildOptions, error) {
 	if err := o.checkDisk(); err != nil {
 		return o, err
 	}
-	if o.Base == "" && (o.BaseOptional || o.TrustBase) {
-		return o, fmt.Errorf("%w: --base-optional and --trust-base are about a base: give --base IMAGE", ErrUsage)
+	if o.Base == "" && (o.BaseOptional || o.TrustBase || o.BaseManifest != "") {
+		return o, fmt.Errorf("%w: --base-optional, --trust-base and --base-manifest are about a base: give --base IMAGE", ErrUsage)
+	}
+	if o.BaseManifest != "" && inBucket(o.Base) {
+		return o, fmt.Errorf("%w: the manifest of %s is beside it: leave --base-manifest out", ErrUsage, o.Base)
 	}
 	if o.CacheSize < 0 || o.Cache == "" && o.CacheSize != 0 {
 		return o, fmt.Errorf("%w: --cache-size is about a cache: give --cache", ErrUsage)

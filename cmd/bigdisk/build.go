@@ -42,6 +42,7 @@ type buildOptions struct {
 	Base         string `yaml:"base"`
 	BaseOptional bool   `yaml:"base-optional"`
 	TrustBase    bool   `yaml:"trust-base"`
+	BaseManifest string `yaml:"base-manifest"`
 	InPlace      bool   `yaml:"in-place"`
 
 	Cache     string   `yaml:"cache"`
@@ -89,6 +90,7 @@ func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.Base, "base", "", "take store paths that have not changed from this earlier `IMAGE`, a file or gs://BUCKET/OBJECT, whose manifest is beside it; the new one does not depend on it")
 	f.BoolVar(&o.BaseOptional, "base-optional", false, "build what cannot be taken from the base")
 	f.BoolVar(&o.TrustBase, "trust-base", false, "do not hold what is taken from the base against its manifest")
+	f.StringVar(&o.BaseManifest, "base-manifest", "", "the base's manifest is this `FILE` (default IMAGE.manifest.json)")
 	f.BoolVar(&o.InPlace, "in-place", false, "ext4: turn the base, a file or block device, into the new image: only what is new is written, and what stays is not read.\nIf it is interrupted the base is no image until the same command has been run again")
 
 	f.StringVar(&o.Cache, "cache", "", "squashfs: keep compressed store paths in this `DIR` or gs://BUCKET/PREFIX, for later builds and other machines")
@@ -169,7 +171,7 @@ func (o *buildOptions) withConfig(commandLine *pflag.FlagSet) (*buildOptions, er
 
 // resolve makes the paths among the options relative to dir.
 func (o *buildOptions) resolve(dir string) error {
-	for _, p := range []*string{&o.Lock, &o.Output, &o.AutoUpgrade, &o.RecommendUpgrade, &o.ActiveModules, &o.Mapping} {
+	for _, p := range []*string{&o.Lock, &o.BaseManifest, &o.Output, &o.AutoUpgrade, &o.RecommendUpgrade, &o.ActiveModules, &o.Mapping} {
 		*p = relativeTo(dir, *p)
 	}
 	for _, p := range []*string{&o.Base, &o.Cache} {
@@ -202,7 +204,7 @@ func (o *buildOptions) pipelineOptions() pipeline.BuildOptions {
 		Lock: lock, Modules: o.Modules, Latest: o.Latest, Select: o.Select, Paths: o.Paths,
 		Flake: o.Nix.Flake, FlakeAttr: o.Nix.Attr, KeepGoing: o.KeepGoing, SkipMissing: o.SkipMissing,
 		From: o.From, TrustedKeys: o.TrustedKeys, NoCheckSigs: o.NoCheckSigs,
-		Base: o.Base, BaseOptional: o.BaseOptional, TrustBase: o.TrustBase, InPlace: o.InPlace,
+		Base: o.Base, BaseOptional: o.BaseOptional, TrustBase: o.TrustBase, InPlace: o.InPlace, BaseManifest: o.BaseManifest,
 		Cache: o.Cache, CacheSize: int64(o.CacheSize),
 		Output: o.Output, Format: o.Format, Compression: o.Compression, BlockSize: int(o.BlockSize),
 		UID: o.Owner.uid, GID: o.Owner.gid, Label: o.Label,
