@@ -51,7 +51,7 @@ named and left out.
 	f.DurationVar(&o.limit, "limit", 2*time.Minute, "how long a contender may take that is not known to finish")
 	f.IntSliceVar(&o.scale, "scale", []int{10_000, 100_000, 1_000_000}, "store paths of the synthetic stores")
 	f.StringSliceVar(&o.only, "only", nil, "tables to make (default all)")
-	c.AddCommand(madeCommand(), databaseCommand(), diskfsCommand(), rebuildCommand())
+	c.AddCommand(madeCommand(), databaseCommand(), diskfsCommand(), rebuildCommand(), targzCommand())
 	return c
 }
 

@@ -47,6 +47,7 @@ func tables() []table {
 		{"blocks", "block sizes, with the time of a cold random read, for which images are mounted as root", true, (*bench).blocks},
 		{"cache", "from a binary cache, for which Nix makes a store as root", true, (*bench).cacheTable},
 		{"ext4", "one image beside mke2fs -d and go-diskfs", true, (*bench).ext4},
+		{"targz", "archives that Compute Engine imports, beside cat and tar | pigz --best", true, (*bench).targz},
 		{"base", "the next release, on the base of the last one", true, (*bench).base},
 		{"pack", "the work of a build spread over four machines", true, (*bench).pack},
 		{"db", "the store's database beside nix-store --load-db, 100,000 paths", false, (*bench).database},
