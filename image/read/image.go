@@ -92,6 +92,10 @@ type DirEntry struct {
 // sockets.
 func (e *DirEntry) Kind() store.Kind { return e.kind }
 
+// Ino is the entry's inode number. Images of ours number inodes in the order
+// in which their data lies.
+func (e *DirEntry) Ino() uint32 { return e.ino }
+
 // blockSource gives a file's contents in pieces, in order.
 type blockSource interface {
 	// next returns the next bytes, valid until the call after; io.EOF after the last.

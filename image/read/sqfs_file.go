@@ -1,25 +1,29 @@
 package read
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
 )
 
-// loadFragment reads and unpacks one fragment block.
+// loadFragment reads and unpacks one fragment block. Where every store path
+// has its own, most of them are far smaller than a block: what is kept of one
+// is as long as what is in it.
 func (fs *squashfs) loadFragment(i int64) ([]byte, error) {
 	b, err := fs.tableEntry(fs.fragIndex, uint64(i), 16)
 	if err != nil {
 		return nil, fmt.Errorf("fragment table: %w", err)
 	}
 	start, size := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint32(b[8:])
-	packed := fs.bufs.get()
+	packed, block := fs.bufs.get(), fs.bufs.get()
 	defer fs.bufs.put(packed)
-	out, err := fs.readBlock(start, size, *packed, make([]byte, fs.sb.BlockSize))
+	defer fs.bufs.put(block)
+	out, err := fs.readBlock(start, size, *packed, *block)
 	if err != nil {
 		return nil, fmt.Errorf("fragment %d: %w", i, err)
 	}
-	return out, nil
+	return bytes.Clone(out), nil
 }
 
 // blockBytes is the length on disk of a data block; bit 24 of size says that

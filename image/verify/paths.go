@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,8 +87,12 @@ func (v *verifier) onDisk(p store.Path) bool {
 	return ok
 }
 
-// checkPaths reads all store paths, the largest first so that no worker ends
-// up with a large one alone.
+// largePath is the size in bytes of a NAR from which on a path is read first,
+// so that no worker ends up with it alone.
+const largePath = 64 << 20
+
+// checkPaths reads all store paths: large ones first, the others as they lie in
+// the image, for every other order unpacks the same blocks again and again.
 func (v *verifier) checkPaths(ctx context.Context) error {
 	order := make([]int32, len(v.names))
 	var total int64
@@ -97,7 +102,10 @@ func (v *verifier) checkPaths(ctx context.Context) error {
 			total += r.size
 		}
 	}
-	slices.SortStableFunc(order, func(a, b int32) int { return int(min(1, max(-1, v.size(int(b))-v.size(int(a))))) })
+	slices.SortStableFunc(order, func(a, b int32) int {
+		large := func(i int32) int64 { return max(0, v.size(int(i))-largePath) }
+		return cmp.Or(cmp.Compare(large(b), large(a)), cmp.Compare(v.names[a].entry.Ino(), v.names[b].entry.Ino()))
+	})
 	progress := v.stage("store paths", total)
 	defer progress.Finish()
 	g, running := errgroup.WithContext(ctx)
