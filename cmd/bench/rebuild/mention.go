@@ -29,6 +29,7 @@ const mostRunpath = 8
 // Other files, such as headers, documentation and data, have none.
 func (m *mentions) add(e *store.Entry, data []byte) []byte {
 	switch {
+	case e.Kind != store.Regular:
 	case bytes.HasPrefix(data, []byte("\x7fELF")):
 		data = insert(data, min(len(data)/2, 2048), m.runpath())
 		if len(data) > 64<<10 {

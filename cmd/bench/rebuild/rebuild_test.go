@@ -25,7 +25,7 @@ func sample(t *testing.T) (*sourcetest.Memory, []lock.Entry) {
 		sourcetest.Dir(""), sourcetest.Reg("lib.so", elf), sourcetest.Reg("x.h", "int x;\n"), sourcetest.Reg("x.pc", "Name: lib\n"),
 	})
 	tool := m.Add(t, "tool", []sourcetest.File{
-		sourcetest.Dir(""), sourcetest.Link("lib", string(lib)+"/lib.so"), sourcetest.Exe("run", "#!/bin/sh\n"), sourcetest.Reg("z", ""),
+		sourcetest.Dir(""), sourcetest.Link("lib", string(lib)+"/lib.so"), sourcetest.Link("other.pc", "lib"), sourcetest.Exe("run", "#!/bin/sh\n"), sourcetest.Reg("z", ""),
 	}, lib)
 	mod := m.Add(t, "module", []sourcetest.File{sourcetest.Reg("", `{"env":{"PATH":"`+string(tool)+`/bin"}}`)}, tool)
 	key, tag, err := lock.ParseKey("tool:v1-20240301-aaaaaaa")
