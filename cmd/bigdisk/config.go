@@ -24,22 +24,40 @@ const maxConfigSize = 1 << 20
 // that come twice and values of the wrong type are usage errors that show the
 // place.
 func readConfig(file string, into any) error {
+	node, err := parseConfig(file)
+	if err != nil || node == nil {
+		return err
+	}
+	if err := decodeConfig(node, into); err != nil {
+		return configError(file, err)
+	}
+	return nil
+}
+
+// parseConfig reads a YAML file of one document; nil if it says nothing.
+func parseConfig(file string) (ast.Node, error) {
 	text, err := readSmall(file, maxConfigSize)
 	if err != nil {
-		return usageError{fmt.Errorf("configuration: %w", err), "give --config a YAML file of flags"}
+		return nil, usageError{fmt.Errorf("configuration: %w", err), "give --config a YAML file"}
 	}
 	parsed, err := parser.ParseBytes(text, 0)
 	if err != nil {
-		return configError(file, errors.New(yaml.FormatError(err, false, true)))
+		return nil, configError(file, errors.New(yaml.FormatError(err, false, true)))
 	}
 	if len(parsed.Docs) > 1 {
-		return configError(file, errors.New("more than one YAML document"))
+		return nil, configError(file, errors.New("more than one YAML document"))
 	}
 	if len(parsed.Docs) == 0 || parsed.Docs[0].Body == nil || parsed.Docs[0].Body.Type() == ast.NullType {
-		return nil
+		return nil, nil
 	}
-	if err := yaml.NodeToValue(parsed.Docs[0].Body, into, yaml.Strict()); err != nil {
-		return configError(file, errors.New(yaml.FormatError(plainTypeError(err), false, true)))
+	return parsed.Docs[0].Body, nil
+}
+
+// decodeConfig sets the fields of into from a part of a configuration. Errors
+// show the place.
+func decodeConfig(node ast.Node, into any) error {
+	if err := yaml.NodeToValue(node, into, yaml.Strict()); err != nil {
+		return errors.New(yaml.FormatError(plainTypeError(err), false, true))
 	}
 	return nil
 }

@@ -116,29 +116,35 @@ func (o *publishOptions) check() error {
 }
 
 func runPublish(ctx context.Context, opts *publishOptions, name string, stdout io.Writer) error {
-	mode, err := progress.ParseMode(opts.Progress)
-	if err != nil {
-		return usageError{fmt.Errorf("--progress: %w", err), "see bigdisk publish --help"}
-	}
-	if err := opts.check(); err != nil {
-		return err
-	}
-	config, err := loadFleet(opts.Config)
-	if err != nil {
-		return err
-	}
-	release, err := opts.release(ctx, name)
-	if err != nil {
-		return err
-	}
-	tracker := progress.New(nil)
-	display := progress.Show(tracker, mode, os.Stderr)
-	report, err := publishWith(ctx, opts, config, name, release, tracker, display)
-	display.Close()
+	report, err := opts.publish(ctx, name)
 	if report == nil {
 		return err
 	}
 	return errors.Join(err, printPublished(stdout, opts.JSON, report))
+}
+
+// publish publishes an image, and shows how far it is. The report is nil only
+// where nothing was tried.
+func (opts *publishOptions) publish(ctx context.Context, name string) (*publish.Report, error) {
+	mode, err := progress.ParseMode(opts.Progress)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--progress: %w", err), "see bigdisk publish --help"}
+	}
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
+	config, err := loadFleet(opts.Config)
+	if err != nil {
+		return nil, err
+	}
+	release, err := opts.release(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	tracker := progress.New(nil)
+	display := progress.Show(tracker, mode, os.Stderr)
+	defer display.Close()
+	return publishWith(ctx, opts, config, name, release, tracker, display)
 }
 
 // credentialsHint is for services that cannot be connected to.

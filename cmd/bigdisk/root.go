@@ -32,7 +32,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError{plainFlagError(err), "see " + cmd.CommandPath() + " --help"}
 	})
-	root.AddCommand(newBuild(), newPack(), newPublish(), newConfig(), newVerify(), newInspect(), newLs(), newCat(), newDiff(), newLock(), newModules(), newHost(), newRollout(), newGC())
+	root.AddCommand(newBuild(), newPack(), newPublish(), newConfig(), newVerify(), newInspect(), newLs(), newCat(), newDiff(), newLock(), newModules(), newHost(), newRollout(), newGC(), newRelease())
 	return root
 }
 

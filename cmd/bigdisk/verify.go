@@ -100,21 +100,7 @@ func wantArgs(cmd *cobra.Command, args []string, least, most int) error {
 }
 
 func runVerify(ctx context.Context, opts *verifyOptions, name string, stdout io.Writer) error {
-	mode, err := progress.ParseMode(opts.Progress)
-	if err != nil {
-		return usageError{fmt.Errorf("--progress: %w", err), "see bigdisk verify --help"}
-	}
-	m, err := opts.load(name)
-	if err != nil {
-		return err
-	}
-	tracker := progress.New(nil)
-	display := progress.Show(tracker, mode, os.Stderr)
-	r, err := verify.Verify(ctx, verify.Options{
-		Image: name, Manifest: m, Jobs: opts.Jobs, NoScan: opts.NoScan,
-		Stage: func(what string, total int64) verify.Counter { return tracker.Stage(what, progress.Bytes, total) },
-	})
-	display.Close()
+	r, err := opts.verify(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -127,6 +113,25 @@ func runVerify(ctx context.Context, opts *verifyOptions, name string, stdout io.
 		err = fmt.Errorf("%s: %w: errors: %d", name, errNotSound, r.Errors)
 	}
 	return err
+}
+
+// verify verifies an image, and shows how far it is.
+func (opts *verifyOptions) verify(ctx context.Context, name string) (*verify.Report, error) {
+	mode, err := progress.ParseMode(opts.Progress)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--progress: %w", err), "see bigdisk verify --help"}
+	}
+	m, err := opts.load(name)
+	if err != nil {
+		return nil, err
+	}
+	tracker := progress.New(nil)
+	display := progress.Show(tracker, mode, os.Stderr)
+	defer display.Close()
+	return verify.Verify(ctx, verify.Options{
+		Image: name, Manifest: m, Jobs: opts.Jobs, NoScan: opts.NoScan,
+		Stage: func(what string, total int64) verify.Counter { return tracker.Stage(what, progress.Bytes, total) },
+	})
 }
 
 // printReport writes a line for each finding, and one for all.

@@ -25,28 +25,38 @@ import (
 	"github.com/fsouza/fake-gcs-server/fakestorage"
 )
 
-// Server is a Cloud Storage server for as long as a test runs.
+// Server is a Cloud Storage server.
 type Server struct {
-	// URL is what STORAGE_EMULATOR_HOST has to be.
+	// URL is what STORAGE_EMULATOR_HOST has to be; "" for one that was made by
+	// [NewHandler].
 	URL string
 
 	fake *fakestorage.Server
 	mu   sync.Mutex // one change at a time, so that a check holds until it is made
 }
 
-// New starts a server with those buckets, and points STORAGE_EMULATOR_HOST at
-// it until the test ends.
-func New(t testing.TB, buckets ...string) *Server {
-	t.Helper()
+// NewHandler makes a server with those buckets that listens nowhere: it is an
+// [http.Handler].
+func NewHandler(buckets ...string) (*Server, error) {
 	fake, err := fakestorage.NewServerWithOptions(fakestorage.Options{NoListener: true})
 	if err != nil {
-		t.Fatal(err)
+		return nil, fmt.Errorf("make a Cloud Storage server: %w", err)
 	}
 	for _, name := range buckets {
 		fake.CreateBucketWithOpts(fakestorage.CreateBucketOpts{Name: name})
 	}
-	s := &Server{fake: fake}
-	server := httptest.NewServer(http.HandlerFunc(s.serve))
+	return &Server{fake: fake}, nil
+}
+
+// New starts a server with those buckets, and points STORAGE_EMULATOR_HOST at
+// it until the test ends.
+func New(t testing.TB, buckets ...string) *Server {
+	t.Helper()
+	s, err := NewHandler(buckets...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	s.URL = server.URL
 	t.Setenv("STORAGE_EMULATOR_HOST", server.URL)
@@ -95,8 +105,8 @@ func (s *Server) generation(bucket, object string) int64 {
 	return o.Generation
 }
 
-// serve checks a request before fake-gcs-server gets it.
-func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP checks a request before fake-gcs-server gets it.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		s.fake.HTTPHandler().ServeHTTP(w, r)
 		return
