@@ -114,6 +114,9 @@ func connect(ctx context.Context, o *fleetOptions, compute bool, log io.Writer) 
 	if err != nil {
 		return nil, nil, err
 	}
+	if compute && config.Hosts.Filter == "" {
+		return nil, nil, usageError{fmt.Errorf("configuration %s: hosts.filter is empty", o.Config), "say which instances are the fleet's, as labels.role=repl-host AND status=RUNNING"}
+	}
 	logger := newLogger(log)
 	c := &connections{}
 	if c.storage, err = bucket.New(ctx, bucket.Options{Budget: stateBudget, Logger: logger}); err != nil {
@@ -123,9 +126,6 @@ func connect(ctx context.Context, o *fleetOptions, compute bool, log io.Writer) 
 	s.Options.Log = logger
 	if !compute {
 		return s, c, nil
-	}
-	if config.Hosts.Filter == "" {
-		return nil, nil, errors.Join(usageError{fmt.Errorf("configuration %s: hosts.filter is empty", o.Config), "say which instances are the fleet's, as labels.role=repl-host AND status=RUNNING"}, c.Close())
 	}
 	c.compute, err = newCompute(ctx, config, log)
 	if err != nil {
