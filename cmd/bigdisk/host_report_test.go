@@ -16,6 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"bigdisk/gcp/bucket/buckettest"
+	"bigdisk/gcp/fleet"
 	"bigdisk/gcp/guest"
 	"bigdisk/image/imagetest"
 )
@@ -147,6 +149,32 @@ func TestHostNeedsRoot(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "bigdisk: only root may mount\nbigdisk: hint: run it with sudo") {
 			t.Errorf("%s: %v, %s", args, err, out)
+		}
+	}
+}
+
+// TestHostManifest takes the manifest from where it may be: a bucket, as bigdisk
+// publish leaves it there, and a file.
+func TestHostManifest(t *testing.T) {
+	imagetest.NeedRoot(t, "mount a disk")
+	storage := buckettest.New(t, "disks")
+	t.Setenv("STORAGE_EMULATOR_HOST", storage.URL)
+	disk, other := buildExample(t), buildExampleAs(t, "other.sqsh", "--latest", "1")
+	storage.Put("disks", fleet.ManifestName("nix", "v1"), readBytes(t, disk+".manifest.json"), nil)
+	storage.Put("disks", "some/where.json", readBytes(t, other+".manifest.json"), nil)
+	dir := t.TempDir()
+	root := filepath.Join(dir, "mnt")
+	t.Cleanup(func() { unix.Unmount(filepath.Join(root, "nix/v1"), unix.MNT_DETACH) })
+	imagetest.Command(t, "cp", disk, filepath.Join(dir, "google-nix-v1"))
+	imagetest.Command(t, "cp", other+".manifest.json", filepath.Join(dir, "nix-v1.json"))
+	for manifest, says := range map[string]string{
+		"gs://disks": "", "gs://disks/{service}/{version}/manifest.json": "",
+		"gs://disks/some/where.json": "it has 4 modules, but its manifest 2", "gs://disks/none": "disks/none",
+		filepath.Join(dir, "{service}-{version}.json"): "it has 4 modules, but its manifest 2", filepath.Join(dir, "none"): "no such file",
+	} {
+		out, err := exec.Command(binary(t), "host", "mount", "--service", "nix", "--device-dir", dir, "--mount-root", root, "--manifest", manifest).CombinedOutput()
+		if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(string(out), says)) {
+			t.Errorf("%s: %v, %s; want %q", manifest, err, out, says)
 		}
 	}
 }

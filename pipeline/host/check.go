@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -59,6 +60,9 @@ func (o *Options) checkDevice(ctx context.Context, path string, m *image.Manifes
 		}
 	}
 	if err := o.checkTree(ctx, im, m); err != nil {
+		return info, err
+	}
+	if err := o.checkChunks(ctx, im, m); err != nil {
 		return info, err
 	}
 	if o.Full {
@@ -141,6 +145,35 @@ func (o *Options) checkTree(ctx context.Context, im *read.Image, m *image.Manife
 		return refuse("%w", err)
 	}
 	return err
+}
+
+// checkChunks holds chunks of the disk, chosen at random, against their sums, if
+// the manifest has them.
+func (o *Options) checkChunks(ctx context.Context, im *read.Image, m *image.Manifest) error {
+	if m == nil || len(m.Chunks) == 0 {
+		return nil
+	}
+	want := m.ChunkSums()
+	chosen := make(map[int64]bool)
+	for _, i := range rand.Perm(len(want))[:min(o.Sample, len(want))] {
+		chosen[int64(i)] = true
+	}
+	known := func(i int64) *image.HexSHA256 {
+		if chosen[i] {
+			return nil
+		}
+		return &want[i]
+	}
+	got, err := image.SumChunks(ctx, im.Disk(), m.Image.Size, m.Image.Chunk, 1, known, func(int64) {})
+	if err != nil {
+		return err
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			return refuse("the chunk at byte %d hashes to %s, but its manifest says %s", int64(i)*m.Image.Chunk, got[i], want[i])
+		}
+	}
+	return nil
 }
 
 // fullCheck reads all of the disk.
@@ -270,26 +303,28 @@ func checkModules(root string, db *database, m *image.Manifest) error {
 
 // checkContents hashes a store path.
 func checkContents(ctx context.Context, root string, row *validPath) error {
-	h := sha256.New()
-	n := &counter{w: h}
-	if err := nar.Dump(ctx, n, filepath.Join(root, string(row.path))); err != nil {
+	h := newNarHash()
+	if err := nar.Dump(ctx, h, filepath.Join(root, string(row.path))); err != nil {
 		return fmt.Errorf("%s: %w", row.path, err)
 	}
-	if sum := store.Hash(h.Sum(nil)); sum != row.hash || n.n != row.size {
+	if sum, size := h.sum(); sum != row.hash || size != row.size {
 		return fmt.Errorf("%s: its NAR hashes to %s, but the database says %s", row.path, sum, row.hash)
 	}
 	return nil
 }
 
-// counter counts what is written.
-type counter struct {
-	w io.Writer
-	n int64
+// narHash hashes and counts what is written to it.
+type narHash struct {
+	hash hash.Hash
+	n    int64
 }
 
+func newNarHash() *narHash { return &narHash{hash: sha256.New()} }
+
 // Write implements [io.Writer].
-func (c *counter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += int64(n)
-	return n, err
+func (h *narHash) Write(p []byte) (int, error) {
+	h.n += int64(len(p))
+	return h.hash.Write(p)
 }
+
+func (h *narHash) sum() (store.Hash, int64) { return store.Hash(h.hash.Sum(nil)), h.n }

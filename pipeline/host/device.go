@@ -69,7 +69,7 @@ func Attached(dir, service string) ([]Device, error) {
 // find returns the device of a version.
 func find(devices []Device, service, version string) (Device, bool) {
 	for _, d := range devices {
-		if d.Version == version || d.Name == devicePrefix+fleet.DeviceName(service, version) {
+		if d.Version == version || d.Name == deviceName(service, version) {
 			d.Version = version
 			return d, true
 		}
@@ -112,4 +112,9 @@ func checkVersion(version string) error {
 		return fmt.Errorf("%q cannot be a version: it is to be a directory's name", version)
 	}
 	return nil
+}
+
+// deviceName is the file that udev makes for the disk of a version.
+func deviceName(service, version string) string {
+	return devicePrefix + fleet.DeviceName(service, version)
 }
