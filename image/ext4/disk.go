@@ -104,6 +104,7 @@ type tracked struct {
 	Disk
 	bytes   int64
 	written spans
+	tidy    int  // how many spans of written are put in order next
 	data    bool // something beyond block 0 was written
 }
 
@@ -113,8 +114,9 @@ func (t *tracked) WriteAt(p []byte, at int64) (int, error) {
 	t.bytes += int64(n)
 	t.data = t.data || at >= blockSize
 	t.written.add(at/blockSize, ceilDiv(at+int64(len(p)), blockSize)-at/blockSize)
-	if len(t.written) == 1<<16 {
+	if len(t.written) > t.tidy {
 		t.written.normal()
+		t.tidy = max(1<<16, 2*len(t.written))
 	}
 	return n, err
 }

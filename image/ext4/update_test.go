@@ -199,6 +199,10 @@ func update(t testing.TB, d Disk, tree tree, opts Options) (*Update, error) {
 	if err != nil {
 		return nil, err
 	}
+	var old io.ReaderAt
+	if fake, ok := d.(*fakeDisk); ok {
+		old = fake.copy()
+	}
 	kept := openEarlier(t, before, size)
 	for item := range tree {
 		if k := kept[item.Path]; k != nil && k.Sum != sumOf(item.Data) {
@@ -213,12 +217,12 @@ func update(t testing.TB, d Disk, tree tree, opts Options) (*Update, error) {
 	if err := errors.Join(add, u.Close()); err != nil || u.Unchanged() {
 		return u, err
 	}
-	return u, u.Switch(token, func() error { return checkView(t, u) })
+	return u, u.Switch(token, func() error { return checkView(t, u, old) })
 }
 
 // checkView looks, where that is cheap, whether the image is what it was where
 // it is said to be.
-func checkView(t testing.TB, u *Update) error {
+func checkView(t testing.TB, u *Update, old io.ReaderAt) error {
 	d, ok := u.disk.Disk.(*fakeDisk)
 	if !ok || d.steps < 1<<39 || u.resumed {
 		return nil
@@ -231,6 +235,22 @@ func checkView(t testing.TB, u *Update) error {
 	}
 	if imageSum(t, after, size) != will {
 		t.Error("the image is not what it was to be")
+	}
+	const chunk = 16 << 10
+	was, is, stays := make([]byte, chunk), make([]byte, chunk), 0
+	for at := int64(0); at+chunk <= size; at += chunk {
+		if !u.Stays(at, chunk) {
+			continue
+		}
+		stays++
+		old.ReadAt(was, at)
+		after.ReadAt(is, at)
+		if !bytes.Equal(was, is) {
+			t.Errorf("bytes %d to %d were to stay", at, at+chunk)
+		}
+	}
+	if stays == 0 {
+		t.Error("nothing stays")
 	}
 	return nil
 }
