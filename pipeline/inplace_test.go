@@ -248,6 +248,7 @@ func TestInPlaceInterrupted(t *testing.T) {
 		switch _, err := verify.Verify(t.Context(), verify.Options{Image: x.disk, Jobs: 1}); {
 		case errors.Is(err, read.ErrUnfinished):
 			refused++
+			x.refusedAsBase(t)
 		case err != nil:
 			t.Fatalf("after %d steps: verify says %v", steps, err)
 		}
@@ -259,6 +260,16 @@ func TestInPlaceInterrupted(t *testing.T) {
 		if !bytes.Equal(readFile(t, x.disk), image2) || !bytes.Equal(readFile(t, ManifestName(x.disk)), manifest2) {
 			t.Fatalf("after %d steps the image is another one", steps)
 		}
+	}
+}
+
+// refusedAsBase wants an unfinished image to be no base for another.
+func (x *inPlace) refusedAsBase(t *testing.T) {
+	t.Helper()
+	opts := x.opts
+	opts.Base, opts.Output, opts.Paths = x.disk, filepath.Join(t.TempDir(), "other.raw"), []string{string(x.all[0])}
+	if _, err := Build(t.Context(), opts); !errors.Is(err, read.ErrUnfinished) {
+		t.Errorf("as a base it is refused with %v", err)
 	}
 }
 

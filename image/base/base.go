@@ -84,6 +84,10 @@ func New(ctx context.Context, name string, disk io.ReaderAt, size int64, m *imag
 		return nil, fmt.Errorf("%s: %w: it has %d bytes, its manifest says %d", name, ErrDamaged, size, m.Image.Size)
 	}
 	if err := b.checkMetadata(ctx); err != nil {
+		// There is a better word for what is only half changed.
+		if _, openErr := read.New(disk, size); errors.Is(openErr, read.ErrUnfinished) {
+			err = openErr
+		}
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if err := b.openStore(m.Image.Size); err != nil {
