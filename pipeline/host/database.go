@@ -45,6 +45,10 @@ func openDatabase(ctx context.Context, root string) (*database, error) {
 	if string(version) != schemaVersion {
 		return nil, fmt.Errorf("%w: its schema is %.20q, not %q", errDatabase, version, schemaVersion)
 	}
+	root, err = filepath.Abs(root) // a URI has no relative paths
+	if err != nil {
+		return nil, err
+	}
 	d := &database{name: filepath.Join(root, databasePath)}
 	if _, err := os.Stat(d.name); err != nil {
 		return nil, fmt.Errorf("%w: %w", errDatabase, err)

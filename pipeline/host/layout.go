@@ -34,7 +34,8 @@ func newLayout(root, service string) (layout, error) {
 	if checkVersion(service) != nil {
 		return layout{}, fmt.Errorf("%q cannot be a service", service)
 	}
-	return layout{filepath.Join(root, service)}, nil
+	dir, err := filepath.Abs(filepath.Join(root, service))
+	return layout{dir}, err
 }
 
 // at is where a version is mounted.

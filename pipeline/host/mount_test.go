@@ -215,6 +215,18 @@ func TestMountKeeps(t *testing.T) {
 	}
 }
 
+// TestMountRelative has directories that are relative to the working one.
+func TestMountRelative(t *testing.T) {
+	h := newHost(t)
+	h.attach("v1.sqsh", "v1")
+	t.Chdir(filepath.Dir(h.MountRoot))
+	h.DeviceDir, h.MountRoot = "by-id", "mnt"
+	if r := h.mount(); !filepath.IsAbs(r.Path) {
+		t.Errorf("%+v", r)
+	}
+	h.mount()
+}
+
 func TestMountUsage(t *testing.T) {
 	h := newHost(t)
 	for _, service := range []string{"", "a/b", "..", "current"} {
