@@ -42,7 +42,7 @@ start may be killed at any moment and goes on where it was, on any machine.`,
 		newRolloutAsk(state.Pause, "Begin with no further hosts; those in change end first"),
 		newRolloutAsk(state.Resume, "Go on with a paused rollout, failed hosts included"),
 		newRolloutAsk(state.Abort, "End the rollout where it is; hosts stay as they are"),
-		newRolloutRollback(), newRolloutReconcile(), newRolloutHistory())
+		newRolloutRollback(), newRolloutReconcile(), newRolloutHistory(), newRolloutServe())
 	return cmd
 }
 
