@@ -407,3 +407,35 @@ func TestReconcile(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatIsInFlightCounts kills controllers whose operations and hosts take
+// longer than it takes to replace them: what they began counts against the
+// limits, though no instance shows it yet.
+func TestWhatIsInFlightCounts(t *testing.T) {
+	for seed := range uint64(10) {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := testConfig(2, 5)
+			cfg.Rollout.Waves = cfg.Rollout.Waves[2:]
+			cfg.Rollout.MaxConcurrent, cfg.Rollout.MaxPerZone = 6, fleet.Percent(40)
+			s, o := newSim(t, cfg, seed), newObject("v1")
+			s.publish("v1")
+			s.addHosts(20, "v1")
+			s.publish("v2")
+			s.opTime = 90 * time.Second
+			for _, h := range s.hosts {
+				h.delay = 2 * time.Minute
+			}
+			for range 8 {
+				p := s.start(o, "v2", Options{})
+				time.Sleep(40*time.Second + time.Duration(seed)*7*time.Second)
+				p.kill()
+			}
+			if err := <-s.start(o, "v2", Options{}).ended; err != nil {
+				t.Fatal(err)
+			}
+			if got := s.versions(); got["v2"] != 20 {
+				t.Errorf("hosts run %v", got)
+			}
+		})
+	}
+}

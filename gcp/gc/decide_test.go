@@ -1,0 +1,137 @@
+package gc
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"bigdisk/gcp/bucket"
+	"bigdisk/gcp/fleet"
+	"bigdisk/gcp/rollout/state"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func config() *fleet.Config {
+	return &fleet.Config{Service: "svc", Bucket: "b", Retention: fleet.Retention{KeepVersions: 1, MinAge: 24 * time.Hour, Protect: []string{"*-pinned", "svc-v7-*"}}}
+}
+
+// old is a month old.
+func old(kind, version string) Resource {
+	r := Resource{Kind: kind, Project: "p", Name: "svc-" + version, Version: version, ID: 1, Created: noon.Add(-30 * 24 * time.Hour)}
+	switch kind {
+	case Disk:
+		r.Zone = "us-central1-a"
+		r.Name += "-us-central1-a-1"
+	case Object:
+		r.Project, r.Name = "", "gs://b/svc/"+version+"/disk.raw.tar.gz"
+	}
+	return r
+}
+
+func TestDecide(t *testing.T) {
+	attached, touched, young := old(Disk, "v1"), old(Disk, "v1"), old(Disk, "v1")
+	attached.Users = []string{"projects/p/zones/us-central1-a/instances/h"}
+	touched.Touched = noon.Add(-59 * time.Minute)
+	young.Created = noon.Add(-23 * time.Hour)
+	all := []Resource{old(Disk, "v1"), old(Image, "v1"), old(Object, "v1")}
+	path := func(r Resource) string { return r.Path() }
+	for _, c := range []struct {
+		name    string
+		things  []Resource
+		with    func(*Inventory)
+		deletes int
+		why     string // among the reasons for what stays
+	}{
+		{"nothing uses it", all, nil, 3, ""},
+		{"attached, and no list of instances says so", []Resource{attached}, nil, 0, "is attached to"},
+		{"an instance has it, and the disk does not say so", all, func(i *Inventory) { i.Uses[path(all[0])] = "instance h has it" }, 0, "instance h has it"},
+		{"detached just now", []Resource{touched}, nil, 0, "59m0s ago"},
+		{"young", []Resource{young}, nil, 0, "24h0m0s is the least"},
+		{"partly young", append([]Resource{young}, all[1:]...), nil, 0, "24h0m0s is the least"},
+		{"a template names the disk", all, func(i *Inventory) { i.Uses["projects/p/*/disks/svc-v1-us-central1-a-1"] = "template t" }, 0, "template t"},
+		{"a template names the disk in its zone", all, func(i *Inventory) { i.Uses["zones/us-central1-a/disks/svc-v1-us-central1-a-1"] = "template t" }, 0, "template t"},
+		{"a template names the image", all, func(i *Inventory) { i.Uses["global/images/svc-v1"] = "template t" }, 0, "template t"},
+		{"a rollout refers to it", all, func(i *Inventory) { i.Refs = []string{"v1"} }, 0, "a rollout"},
+		{"its zone is unknown", all, func(i *Inventory) { i.UnknownZones["p/us-central1-a"] = "UNREACHABLE" }, 0, "UNREACHABLE"},
+		{"another zone is unknown", all, func(i *Inventory) { i.UnknownZones["p/us-east1-b"] = "UNREACHABLE" }, 1, "may be used there"},
+		{"its project is unknown", all, func(i *Inventory) { i.UnknownProjects["p"] = "no" }, 0, "project p"},
+		{"protected by version", []Resource{old(Disk, "v3-pinned")}, nil, 0, "protects"},
+		{"protected by name", []Resource{old(Disk, "v7")}, nil, 0, "protects"},
+		{"an object alone", []Resource{old(Object, "v4")}, nil, 1, ""},
+	} {
+		inv := newInventory()
+		newest := old(Disk, "v9")
+		newest.Created = noon.Add(-time.Hour)
+		inv.Resources = append([]Resource{newest}, c.things...)
+		if c.with != nil {
+			c.with(inv)
+		}
+		d := Decide(config(), inv, noon)
+		reasons := fmt.Sprint(d.Spared)
+		for _, v := range d.Versions {
+			reasons += v.Keep
+		}
+		if len(d.Delete) != c.deletes || !strings.Contains(reasons, c.why) {
+			t.Errorf("%s: %d may go, %s", c.name, len(d.Delete), reasons)
+		}
+		for _, r := range d.Delete {
+			if r.Version == "v9" {
+				t.Errorf("%s: the newest goes", c.name)
+			}
+		}
+	}
+}
+
+// TestBothLooks has a version come of age between the looks: one look alone is
+// not enough.
+func TestBothLooks(t *testing.T) {
+	one := old(Object, "v0")
+	first := []Resource{one}
+	again := one
+	again.ID = 2
+	touched := one
+	touched.Touched = noon
+	for name, second := range map[string][]Resource{"another one of that name": {again}, "touched since": {touched}, "gone": nil} {
+		if got := both(first, second); len(got) != 0 {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	if got := both(nil, first); len(got) != 0 {
+		t.Errorf("only the second look: %v", got)
+	}
+	if got := both(first, first); len(got) != 1 {
+		t.Error("what both looks say does not go")
+	}
+	h := newHistory(1)
+	clear(h.disks)
+	clear(h.images)
+	clear(h.instances)
+	clear(h.unreachable)
+	h.templates, h.cfg.Retention.KeepVersions, h.doc = nil, 0, state.New("svc")
+	h.objects = []bucket.Attrs{{Bucket: "b", Name: fleet.ObjectName("svc", "v1"), Generation: 5, Created: h.now, Metadata: map[string]string{shaKey: strings.Repeat("a", 64)}}}
+	h.now = h.now.Add(h.cfg.Retention.MinAge - time.Minute)
+	for _, want := range []int{0, 1} {
+		report, err := Run(t.Context(), Options{Config: h.cfg, Compute: h, Objects: h, State: h, Delete: true, Wait: 5 * time.Minute, Now: func() time.Time { return h.now },
+			Sleep: func(_ context.Context, d time.Duration) error { h.now = h.now.Add(d); return nil }})
+		if err != nil || len(report.Deleted) != want {
+			t.Errorf("%v: %v is deleted", err, report.Deleted)
+		}
+		h.now = h.now.Add(5 * time.Minute)
+	}
+}
+
+func ExampleDecide() {
+	inv := newInventory()
+	inv.Refs = []string{"v2"}
+	inv.Resources = []Resource{
+		{Kind: Disk, Project: "p", Zone: "us-central1-a", Name: "svc-v2", Version: "v2", Created: noon.Add(-60 * 24 * time.Hour)},
+		{Kind: Disk, Project: "p", Zone: "us-central1-a", Name: "svc-v1", Version: "v1", Created: noon.Add(-90 * 24 * time.Hour)},
+	}
+	for _, r := range Decide(config(), inv, noon).Delete {
+		fmt.Println(r.Path())
+	}
+	// Output: projects/p/zones/us-central1-a/disks/svc-v1
+}
