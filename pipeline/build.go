@@ -108,7 +108,7 @@ func (b *builder) build(ctx context.Context) (*BuildResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.settle(ctx, out.File, done); err != nil {
+	if err := b.settle(ctx, out.File, done, d.base, layout); err != nil {
 		return nil, err
 	}
 	if done.metadata, err = hashMetadata(d, d.base, layout.Metadata); err != nil {
@@ -165,8 +165,15 @@ func (b *builder) write(ctx context.Context, plan *plan, output string, d *disk)
 
 // settle hashes the image while the disk takes it in. An image's first bytes
 // are written last, so it has to be read again; mostly it is still in the page
-// cache.
-func (b *builder) settle(ctx context.Context, f *os.File, done *finished) error {
+// cache. What the base has in the same place was held against its sums when it
+// was taken, and has them still.
+func (b *builder) settle(ctx context.Context, f *os.File, done *finished, offset int64, layout *image.Layout) error {
+	known := func(i int64) *image.HexSHA256 {
+		if b.base == nil {
+			return nil
+		}
+		return b.base.KnownChunk(i, b.format.hashChunk(), done.size, offset, layout.Stayed)
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		if err := f.Sync(); err != nil {
@@ -174,7 +181,7 @@ func (b *builder) settle(ctx context.Context, f *os.File, done *finished) error 
 		}
 		return nil
 	})
-	group.Go(func() error { return b.hash(ctx, f, done, func(int64) *image.HexSHA256 { return nil }) })
+	group.Go(func() error { return b.hash(ctx, f, done, known) })
 	return group.Wait()
 }
 
@@ -182,12 +189,8 @@ func (b *builder) settle(ctx context.Context, f *os.File, done *finished) error 
 func (b *builder) hash(ctx context.Context, r io.ReaderAt, done *finished, known func(i int64) *image.HexSHA256) (err error) {
 	stage := b.opts.Progress.Stage("finish", progress.Bytes, done.size)
 	defer stage.Finish()
-	if chunk := b.format.hashChunk(); chunk > 0 {
-		done.chunks, err = image.SumChunks(ctx, r, done.size, chunk, b.opts.Jobs, known, stage.Add)
-		done.sum = done.chunks.Digest()
-	} else {
-		done.sum, err = image.Digest(ctx, r, done.size, 0, b.opts.Jobs, stage.Add)
-	}
+	done.chunks, err = image.SumChunks(ctx, r, done.size, b.format.hashChunk(), b.opts.Jobs, known, stage.Add)
+	done.sum = done.chunks.Digest()
 	if err != nil {
 		return fmt.Errorf("read %s again: %w", b.opts.Output, err)
 	}

@@ -136,7 +136,7 @@ func (r *recorder) compression() string { return "zstd:default" }
 
 func (r *recorder) blockSize() int { return 4096 }
 
-func (r *recorder) hashChunk() int64 { return 0 }
+func (r *recorder) hashChunk() int64 { return 4096 }
 
 func (r *recorder) layoutVersion() int { return 1 }
 

@@ -16,8 +16,7 @@ type format interface {
 	// compression and blockSize are for the manifest; "" is for none.
 	compression() string
 	blockSize() int
-	// hashChunk is the size of the chunks that the image is hashed by; 0 is for
-	// the whole.
+	// hashChunk is the size of the chunks that the image is hashed by, in bytes.
 	hashChunk() int64
 	// layoutVersion is that of the writer.
 	layoutVersion() int
@@ -61,7 +60,7 @@ func (s squashfsFormat) compression() string { return s.opts.Compression.String(
 
 func (s squashfsFormat) blockSize() int { return s.opts.BlockSize }
 
-func (s squashfsFormat) hashChunk() int64 { return 0 }
+func (s squashfsFormat) hashChunk() int64 { return image.ChunkSize }
 
 func (s squashfsFormat) layoutVersion() int { return squashfs.LayoutVersion }
 

@@ -39,6 +39,7 @@ type Image struct {
 	im       *read.Image
 	fs       filesystem
 	manifest *image.Manifest
+	sums     image.ChunkSums
 	trust    bool
 	release  func()
 	paths    []read.DirEntry // of the store, by name
@@ -76,7 +77,7 @@ func New(ctx context.Context, name string, disk io.ReaderAt, size int64, m *imag
 	if err := fits(m, opts); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	b := &Image{name: name, manifest: m, trust: opts.Trust, release: opts.Release, fs: filesystem{disk: disk}}
+	b := &Image{name: name, manifest: m, sums: m.ChunkSums(), trust: opts.Trust, release: opts.Release, fs: filesystem{disk: disk}}
 	if m.Image.Part != nil {
 		b.fs.offset = m.Image.Part.Offset
 	}
@@ -144,6 +145,22 @@ func (b *Image) openStore(size int64) (err error) {
 	}
 	b.paths, err = b.im.ReadDir(dir)
 	return err
+}
+
+// KnownChunk returns the sum of chunk i of the image, of so many bytes in all,
+// if the new image, of size bytes, has it too: if all of it lies in ranges that
+// were copied from here to the same place. The new filesystem starts at offset.
+func (b *Image) KnownChunk(i, chunk, size, offset int64, stayed []image.Stayed) *image.HexSHA256 {
+	at := i*chunk - offset
+	if b.manifest.Image.Chunk != chunk || offset != b.fs.offset || i >= int64(len(b.sums)) ||
+		(i+1)*chunk > min(size, b.manifest.Image.Size) {
+		return nil
+	}
+	j := sort.Search(len(stayed), func(j int) bool { return stayed[j].Offset+stayed[j].Length >= at+chunk })
+	if j == len(stayed) || stayed[j].Offset > at || stayed[j].From != io.ReaderAt(b.fs) {
+		return nil
+	}
+	return &b.sums[i]
 }
 
 // Has tells whether the image holds a store path with this NAR hash.

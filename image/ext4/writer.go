@@ -137,7 +137,9 @@ func (w *Writer) writeBatches(disk <-chan *batch) error {
 		b.reset()
 		w.free <- b
 	}
-	return out.endCopy()
+	err := out.endCopy()
+	w.build.layout.Stayed = out.stayed
+	return err
 }
 
 // Begin starts a unit of layout; see [image.Writer].

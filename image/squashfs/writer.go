@@ -478,5 +478,6 @@ func (w *Writer) Layout() *image.Layout {
 		l.Units[i].Data = w.back.units[i].sum
 	}
 	l.Metadata = w.back.metadata()
+	l.Stayed = w.back.out.stayed
 	return &l
 }
