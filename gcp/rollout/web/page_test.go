@@ -25,7 +25,8 @@ type browser struct {
 }
 
 // newBrowser serves a handler for Chromium. A script that is not "" is put at the
-// page's end, which its policy would not allow.
+// page's end, which its policy would not allow; nor would it the frame that a
+// window narrower than Chromium's least is made of.
 func newBrowser(t *testing.T, h http.Handler, script string) *browser {
 	t.Helper()
 	b := &browser{t: t}
@@ -42,7 +43,11 @@ func newBrowser(t *testing.T, h http.Handler, script string) *browser {
 		t.Skip("chromium is not installed")
 	}
 	b.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if script == "" || r.URL.Path != "/" {
+		if width := r.URL.Query().Get("width"); width != "" {
+			fmt.Fprintf(w, `<!DOCTYPE html><title>frame</title><body style="margin:0"><iframe src="/" style="border:0;width:%spx;height:1680px"></iframe>`, width)
+			return
+		}
+		if r.URL.Path != "/" || script == "" && r.Header.Get("Sec-Fetch-Dest") != "iframe" {
 			h.ServeHTTP(w, r)
 			return
 		}
@@ -58,6 +63,9 @@ func newBrowser(t *testing.T, h http.Handler, script string) *browser {
 	return b
 }
 
+// leastWidth is how narrow Chromium's windows get, in pixels.
+const leastWidth = 500
+
 // show lets the page run for a while of its own time, and returns what Chromium
 // prints: with --dump-dom, the page as it is then.
 func (b *browser) show(width, height int, span time.Duration, flags ...string) string {
@@ -72,7 +80,11 @@ func (b *browser) show(width, height int, span time.Duration, flags ...string) s
 	args := append([]string{"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir=" + profile,
 		fmt.Sprintf("--window-size=%d,%d", width, height), fmt.Sprintf("--virtual-time-budget=%d", span.Milliseconds())}, flags...)
-	cmd := exec.CommandContext(ctx, b.tool, append(args, b.server.URL+"/")...)
+	url := b.server.URL + "/"
+	if width < leastWidth {
+		url += fmt.Sprintf("?width=%d", width)
+	}
+	cmd := exec.CommandContext(ctx, b.tool, append(args, url)...)
 	cmd.Env = append(os.Environ(), "NO_PROXY=127.0.0.1,localhost")
 	out, err := cmd.Output()
 	if err != nil {
@@ -162,7 +174,7 @@ func TestPageShowsFailures(t *testing.T) {
 		return d
 	}))
 	dom := newBrowser(t, h, "").dom(1200, 900, 3*time.Second)
-	wantText(t, dom, "Failed hosts · 1", string(hostID(13)), "verify image: block 4711 does not have the hash that it should have &lt;script&gt;alert(1)&lt;/script&gt;",
+	wantText(t, dom, "Failed hosts · 1 "+hostID(13).Name()+" "+string(hostID(13).Zone())+" verify image: block 4711 does not have the hash that it should have &lt;script&gt;alert(1)&lt;/script&gt;",
 		"The controller has been silent for 5 min", "cannot be read: the zone cannot be reached",
 		"rollout v10 → v11-rc1", "rolled back: 6 hosts done, 2 failed, in 1 h 0 min · rolled back by ops: python was missing", "Hosts in change · 2", "What happened")
 	if n := strings.Count(dom, "<script"); n != 1 {
@@ -195,7 +207,7 @@ func TestPageFits(t *testing.T) {
 	measure := `setInterval(() => {
 		const w = document.documentElement.clientWidth;
 		const out = [...document.querySelectorAll("main *")].filter(e => e.getBoundingClientRect().right > w + 1).map(e => e.className || e.tagName);
-		document.body.dataset.fit = [innerWidth, document.documentElement.scrollWidth <= w, out.slice(0, 5)].join(" ");
+		parent.document.body.dataset.fit = [innerWidth, document.documentElement.scrollWidth <= w, out.slice(0, 5)].join(" ");
 	}, 500);`
 	b := newBrowser(t, h, measure)
 	for _, width := range []int{360, 800, 1600} {
