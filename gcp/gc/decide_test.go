@@ -112,8 +112,11 @@ func TestBothLooks(t *testing.T) {
 	clear(h.unreachable)
 	h.templates, h.cfg.Retention.KeepVersions, h.doc = nil, 0, state.New("svc")
 	h.objects = []bucket.Attrs{{Bucket: "b", Name: fleet.ObjectName("svc", "v1"), Generation: 5, Created: h.now, Metadata: map[string]string{shaKey: strings.Repeat("a", 64)}}}
+	ripe := h.objects[0]
+	ripe.Name, ripe.Created = fleet.ObjectName("svc", "v0"), h.now.Add(-time.Hour)
+	h.objects = append(h.objects, ripe)
 	h.now = h.now.Add(h.cfg.Retention.MinAge - time.Minute)
-	for _, want := range []int{0, 1} {
+	for _, want := range []int{1, 1} { // v0, and only the next time v1
 		report, err := Run(t.Context(), Options{Config: h.cfg, Compute: h, Objects: h, State: h, Delete: true, Wait: 5 * time.Minute, Now: func() time.Time { return h.now },
 			Sleep: func(_ context.Context, d time.Duration) error { h.now = h.now.Add(d); return nil }})
 		if err != nil || len(report.Deleted) != want {

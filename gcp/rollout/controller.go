@@ -140,12 +140,21 @@ func (c *Controller) Run(ctx context.Context) error {
 	}
 }
 
+// settleTimeout is how long a controller waits for operations that others began:
+// one that takes longer may never end.
+const settleTimeout = 10 * time.Minute
+
 // settle waits until no operation of an earlier process is changing a host, so
 // that what is read next is all there is.
 func (c *Controller) settle(ctx context.Context) error {
+	began := time.Now()
 	for try := 0; ; try++ {
 		hosts, err := c.cloud.InFlight(ctx)
 		if err == nil && len(hosts) == 0 {
+			return nil
+		}
+		if time.Since(began) > settleTimeout {
+			c.opt.Log.Warn("going on, although operations of an earlier run have not ended", "hosts", len(hosts), "err", err)
 			return nil
 		}
 		if err != nil {

@@ -439,3 +439,26 @@ func TestWhatIsInFlightCounts(t *testing.T) {
 		})
 	}
 }
+
+// TestWaitsForOperationsOfOthers has an operation under way when a controller
+// begins: nothing is changed before it has ended.
+func TestWaitsForOperationsOfOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, o := newSim(t, testConfig(2, 100), 1), newObject("v1")
+		s.publish("v1")
+		s.addHosts(10, "v1")
+		s.publish("v2")
+		s.pending["prod-1/us-east1-a/host-0"] = 1
+		p := s.start(o, "v2", Options{})
+		time.Sleep(2 * time.Minute)
+		s.mu.Lock()
+		if n := s.calls["attach"]; n > 0 {
+			t.Errorf("%d hosts changed while an operation was under way", n)
+		}
+		clear(s.pending)
+		s.mu.Unlock()
+		if err := <-p.ended; err != nil {
+			t.Fatal(err)
+		}
+	})
+}
