@@ -85,8 +85,8 @@ type releaseLocks struct {
 	bytes         int64  // of NARs that come with it
 }
 
-// lastRelease leaves the module out of the lock file that the fewest bytes come
-// with, and writes both: in the later one it is the newest.
+// lastRelease leaves a small module out of the lock file, and writes both: in
+// the later one it is the newest.
 func (b *bench) lastRelease() (*releaseLocks, error) {
 	f, err := os.Open(b.lock)
 	if err != nil {
@@ -97,7 +97,7 @@ func (b *bench) lastRelease() (*releaseLocks, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", b.lock, err)
 	}
-	at, bytes, err := leastAdded(b.ctx, b.store, parsed.Entries)
+	at, bytes, err := smallModule(b.ctx, b.store, parsed.Entries)
 	if err != nil {
 		return nil, err
 	}
@@ -128,9 +128,10 @@ func writeLock(name string, entries []lock.Entry) error {
 	return os.WriteFile(name, text, 0o644)
 }
 
-// leastAdded finds the entry that the fewest bytes come with: NARs of what no
-// other entry needs.
-func leastAdded(ctx context.Context, from string, entries []lock.Entry) (at int, bytes int64, err error) {
+// smallModule finds the entry that adds the most bytes that are under 2 % of
+// all: NARs of what no other entry needs. If each adds more, it is the one that
+// adds the fewest.
+func smallModule(ctx context.Context, from string, entries []lock.Entry) (at int, bytes int64, err error) {
 	s, err := source.Parse(from, source.Options{})
 	if err != nil {
 		return 0, 0, err
@@ -144,6 +145,7 @@ func leastAdded(ctx context.Context, from string, entries []lock.Entry) (at int,
 	if err != nil {
 		return 0, 0, err
 	}
+	small := c.NarBytes() / 50
 	for i := range roots {
 		rest := slices.Delete(slices.Clone(roots), i, i+1)
 		needed, err := c.Order(rest)
@@ -155,7 +157,11 @@ func leastAdded(ctx context.Context, from string, entries []lock.Entry) (at int,
 			info, _ := c.Info(p)
 			added -= info.NarSize
 		}
-		if added > 0 && (bytes == 0 || added < bytes) {
+		better := added < bytes
+		if added <= small {
+			better = added > bytes || bytes > small
+		}
+		if added > 0 && (bytes == 0 || better) {
 			at, bytes = i, added
 		}
 	}

@@ -4,14 +4,12 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"bigdisk/bundle/lock"
 	"bigdisk/bundle/source/sourcetest"
-	"bigdisk/bundle/store"
 )
 
 func TestRegistration(t *testing.T) {
@@ -41,30 +39,33 @@ func TestRegistration(t *testing.T) {
 	}
 }
 
-// TestLeastAdded leaves out the module that shares the most.
-func TestLeastAdded(t *testing.T) {
+// TestSmallModule leaves out the largest of the small modules.
+func TestSmallModule(t *testing.T) {
 	m := sourcetest.NewMemory()
-	lib := m.Add(t, "lib", []sourcetest.File{sourcetest.Reg("", strings.Repeat("x", 5000))})
-	big := m.Add(t, "big", []sourcetest.File{sourcetest.Reg("", string(lib)+strings.Repeat("y", 9000))}, lib)
-	small := m.Add(t, "small", []sourcetest.File{sourcetest.Reg("", string(lib))}, lib)
+	lib := m.Add(t, "lib", []sourcetest.File{sourcetest.Reg("", strings.Repeat("x", 500_000))})
+	add := func(name string, size int) lock.Entry {
+		path := m.Add(t, name, []sourcetest.File{sourcetest.Reg("", string(lib)+strings.Repeat("y", size))}, lib)
+		return lock.Entry{ID: lock.ID(name), Path: path, Tag: lock.Tag{Version: 1, Date: 20240301, Short: "0000000"}}
+	}
+	entries := []lock.Entry{add("big", 90_000), add("tiny", 10), add("small", 9_000), add("smaller", 5_000), add("bigger", 95_000)}
 	root := t.TempDir()
 	m.WriteStore(t, root)
-	entries := []lock.Entry{anEntry("small", small, 20240301), anEntry("big", big, 20240501)}
-	at, bytes, err := leastAdded(t.Context(), root, entries)
-	if err != nil {
-		t.Fatal(err)
+	for _, test := range []struct {
+		entries []lock.Entry
+		want    int
+	}{{entries, 2}, {[]lock.Entry{entries[4], entries[0]}, 1}, {entries[:1], 0}} {
+		at, bytes, err := smallModule(t.Context(), root, test.entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at != test.want || len(test.entries) > 1 && bytes != int64(len(m.Archive(test.entries[at].Path))) {
+			t.Errorf("entry %d of %d, which adds %d bytes", at, len(test.entries), bytes)
+		}
 	}
-	if at != 0 || bytes != int64(len(m.Archive(small))) {
-		t.Errorf("entry %d, which adds %d bytes", at, bytes)
-	}
-	before, after := splitLock(entries, at)
-	if !reflect.DeepEqual(before, entries[1:]) || len(after) != 2 || after[1].Path != small || after[1].Tag.Date != 20250101 {
+	before, after := splitLock(entries, 2)
+	if len(before) != 4 || len(after) != 5 || after[4].Path != entries[2].Path || after[4].Tag.Date != 20250101 {
 		t.Errorf("before %+v, after %+v", before, after)
 	}
-}
-
-func anEntry(id string, path store.Path, date lock.Date) lock.Entry {
-	return lock.Entry{ID: lock.ID(id), Path: path, Tag: lock.Tag{Version: 1, Date: date, Short: "0000000"}}
 }
 
 func TestPick(t *testing.T) {
