@@ -100,15 +100,16 @@ func (b *bench) releases() error {
 		return err
 	}
 	printRebuilt(&info)
-	build := func(suffix string, flags ...string) contender {
-		c := b.buildTo(b.out(suffix), "bigdisk", flags...)
+	build := func(name, suffix string, flags ...string) contender {
+		c := b.buildTo(b.out(suffix), name, flags...)
 		c.lockedBy(b.lock, filepath.Join(root, releasesLock))
 		c.lockedBy(b.store, root)
 		return c
 	}
 	for _, size := range []string{"256K", "1M"} {
 		rows, err := race(b.ctx, 1, []contender{
-			build(".sqsh", "--block-size", size),
+			build("bigdisk, zstd:default", ".sqsh", "--block-size", size),
+			build("bigdisk, zstd:better", ".better.sqsh", "--block-size", size, "--compression", "zstd:better"),
 			b.mksquashfs("mksquashfs, zstd 3", "3", size, []string{filepath.Join(root, "nix/store")}),
 		})
 		if err != nil {
@@ -116,7 +117,7 @@ func (b *bench) releases() error {
 		}
 		printTable(os.Stdout, "four releases, squashfs, "+size+" blocks", rows)
 	}
-	return b.releasesExt4(root, &info, build(".raw"))
+	return b.releasesExt4(root, &info, build("bigdisk", ".raw"))
 }
 
 func printRebuilt(r *rebuilt) {
