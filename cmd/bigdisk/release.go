@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"bigdisk/gcp/publish"
+	"bigdisk/gcp/rollout"
 	"bigdisk/pipeline/progress"
 	"bigdisk/pipeline/release"
 )
@@ -97,10 +98,13 @@ func runRelease(ctx context.Context, opts *releaseOptions, stdout io.Writer) err
 // hintedRelease adds what to do to the errors of releases.
 func hintedRelease(err error, config string) error {
 	again := "bigdisk release --config " + config
-	if errors.As(err, new(hintedError)) || errors.As(err, new(usageError)) {
-		return err
-	}
 	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, rollout.ErrPaused):
+		return hintedError{err, "look at bigdisk rollout status, then bigdisk rollout resume, and run " + again + " to go on; or bigdisk rollout rollback"}
+	case errors.As(err, new(hintedError)) || errors.As(err, new(usageError)):
+		return err
 	case errors.Is(err, release.ErrUnfinished):
 		return hintedError{err, "undo the changes to go on with it, or give it up with " + again + " --abandon"}
 	case errors.Is(err, release.ErrBusy):
