@@ -55,6 +55,7 @@ type simHost struct {
 }
 
 func newSim(t testing.TB, cfg *fleet.Config, seed uint64) *sim {
+	t.Cleanup(func() { time.Sleep(time.Minute) }) // hosts look at what is left
 	return &sim{
 		t: t, cfg: cfg, rng: rand.New(rand.NewPCG(seed, 1)), hosts: map[world.ID]*simHost{}, disks: map[world.ID]*world.Disk{},
 		pending: map[world.ID]int{}, unknown: map[world.Zone]bool{}, lastID: 1000, calls: map[string]int{}, opTime: 2 * time.Second,
