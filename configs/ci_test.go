@@ -1,0 +1,80 @@
+package configs
+
+import (
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"cloud.google.com/go/cloudbuild/apiv1/v2/cloudbuildpb"
+	"github.com/rhysd/actionlint"
+	"google.golang.org/protobuf/encoding/protojson"
+	"sigs.k8s.io/yaml"
+)
+
+// TestGitHubWorkflow has actionlint read the workflow, which knows the syntax,
+// the types of expressions and the inputs of the actions.
+func TestGitHubWorkflow(t *testing.T) {
+	text := read(t, "github/release.yml")
+	linter, err := actionlint.NewLinter(io.Discard, &actionlint.LinterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems, err := linter.Lint("release.yml", text, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%d:%d: %s", p.Line, p.Column, p.Message)
+	}
+	workflow, broken := actionlint.Parse(text)
+	if len(broken) > 0 {
+		t.Fatal(broken[0])
+	}
+	if runs := runsOf(workflow.Jobs["release"]); !slices.ContainsFunc(runs, func(run string) bool { return strings.HasPrefix(run, "bigdisk release --config ") }) {
+		t.Errorf("it runs %q", runs)
+	}
+	// What the linter is worth: it finds a misspelt input.
+	bad := strings.Replace(string(text), "fetch-depth", "fetch-deep", 1)
+	if problems, err := linter.Lint("release.yml", []byte(bad), nil); err != nil || len(problems) == 0 {
+		t.Errorf("a misspelt input is taken: %v", err)
+	}
+}
+
+// runsOf are the scripts of a job.
+func runsOf(job *actionlint.Job) (runs []string) {
+	for _, s := range job.Steps {
+		if run, ok := s.Exec.(*actionlint.ExecRun); ok {
+			runs = append(runs, run.Run.Value)
+		}
+	}
+	return runs
+}
+
+// TestCloudBuild reads the build as the service does.
+func TestCloudBuild(t *testing.T) {
+	data, err := yaml.YAMLToJSONStrict(read(t, "cloud-build/cloudbuild.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var build cloudbuildpb.Build
+	if err := protojson.Unmarshal(data, &build); err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, s := range build.Steps {
+		ids = append(ids, s.Id)
+		for _, part := range strings.Split(s.Name+strings.Join(s.Args, " "), "${")[1:] {
+			name, _, _ := strings.Cut(part, "}")
+			if _, ok := build.Substitutions[name]; !ok {
+				t.Errorf("step %s uses %s, which is not among the substitutions", s.Id, name)
+			}
+		}
+	}
+	if want := []string{"history", "fetch", "release", "keep"}; !slices.Equal(ids, want) {
+		t.Errorf("the steps are %q, want %q", ids, want)
+	}
+	if args := strings.Join(build.Steps[2].Args, " "); !strings.Contains(args, "bigdisk release --config release.yaml") {
+		t.Errorf("it runs %q", args)
+	}
+}
