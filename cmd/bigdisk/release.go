@@ -85,14 +85,15 @@ func runRelease(ctx context.Context, opts *releaseOptions, stdout io.Writer) err
 		return err
 	}
 	if opts.DryRun {
-		return planRelease(run, opts.JSON, stdout)
+		return planRelease(run, opts, stdout)
 	}
 	run.Logger = newLogger(os.Stderr)
 	result, err := release.Run(ctx, run)
-	if result != nil {
-		err = errors.Join(hintedRelease(err, opts.Config), printReleased(stdout, opts.JSON, run.Dir, result))
+	err = hintedRelease(err, opts.Config)
+	if result == nil {
+		return err
 	}
-	return hintedRelease(err, opts.Config)
+	return errors.Join(err, printReleased(stdout, opts.JSON, run.Dir, result))
 }
 
 // hintedRelease adds what to do to the errors of releases.
@@ -119,12 +120,12 @@ func hintedRelease(err error, config string) error {
 	return err
 }
 
-func planRelease(run release.Options, asJSON bool, stdout io.Writer) error {
+func planRelease(run release.Options, opts *releaseOptions, stdout io.Writer) error {
 	p, err := release.Plan(run)
 	if err != nil {
-		return hintedRelease(err, defaultRelease)
+		return hintedRelease(err, opts.Config)
 	}
-	return printJSONOr(stdout, asJSON, p, func(w io.Writer) error {
+	return printJSONOr(stdout, opts.JSON, p, func(w io.Writer) error {
 		if p.Nothing {
 			_, err := fmt.Fprintf(w, "nothing to do: run %s released this\n", p.Run.ID)
 			return err

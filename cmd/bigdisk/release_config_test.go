@@ -1,0 +1,102 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"bigdisk/pipeline/release"
+)
+
+// TestReleaseConfigIsExplained: configs/release.yaml is taken, has every key, and
+// what is commented out in it is the default.
+func TestReleaseConfigIsExplained(t *testing.T) {
+	const file = "../../configs/release.yaml"
+	given, err := loadRelease(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(readBytes(t, file))
+	fields := reflect.TypeFor[releaseConfig]()
+	for i := range fields.NumField() {
+		key := fields.Field(i).Tag.Get("yaml")
+		if key != "" && !regexp.MustCompile(`(?m)^(# )?`+key+`:`).MatchString(text) {
+			t.Errorf("it does not explain %s", key)
+		}
+	}
+	full := regexp.MustCompile(`(?m)^# ([a-zA-Z]+: \S+)$`).ReplaceAllString(text, "$1")
+	dir := t.TempDir()
+	for name, data := range map[string][]byte{"release.yaml": []byte(full), "fleet.yaml": readBytes(t, "../../configs/fleet.yaml")} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defaults, err := loadRelease(filepath.Join(dir, "release.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(full, "\n# ") >= strings.Count(text, "\n# ") || defaults.Keep != 3 {
+		t.Error("nothing was commented out")
+	}
+	for _, c := range []*releaseConfig{given, defaults} {
+		c.file, c.Directory, c.Fleet, c.Lock, c.Format = "", "", "", "", ""
+		c.build, c.flags, c.Build = nil, nil, buildPart{}
+	}
+	if !reflect.DeepEqual(given, defaults) {
+		t.Errorf("it comes to %+v, and with what is commented out to %+v", given, defaults)
+	}
+}
+
+// releaseInputs are those of a release.yaml with these flags of the build.
+func releaseInputs(t *testing.T, dir, flags string) (in release.Inputs, key string) {
+	t.Helper()
+	file := filepath.Join(dir, "release.yaml")
+	text := "directory: r\nlock: lock.json\npublish: none\nrollout: false\nbuild: {" + flags + "}\n"
+	if err := os.WriteFile(file, []byte(text), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	c, err := loadRelease(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, key, err = c.inputs("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in, key
+}
+
+// TestReleaseInputs: what the image depends on makes another release, and what it
+// does not depend on, the directory among it, does not.
+func TestReleaseInputs(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	for _, d := range []string{dir, elsewhere} {
+		for _, name := range []string{"lock.json", "map.yaml"} {
+			if err := os.WriteFile(filepath.Join(d, name), []byte("{}"), 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	in, key := releaseInputs(t, dir, "from: [store], mapping: map.yaml")
+	for _, same := range []string{
+		"from: [store], mapping: map.yaml, jobs: 3", "from: [store], mapping: map.yaml, cache: c", "mapping: map.yaml, from: [store], format: ext4",
+	} {
+		if got, gotKey := releaseInputs(t, elsewhere, same); got != in || gotKey != key {
+			t.Errorf("with %s it is another release: %v", same, in.Differences(got))
+		}
+	}
+	for _, other := range []string{"from: [stores], mapping: map.yaml", "from: [store]", "from: [store], mapping: map.yaml, format: squashfs", "from: [store], mapping: map.yaml, owner: 1:2"} {
+		if got, gotKey := releaseInputs(t, dir, other); got == in || gotKey == key {
+			t.Errorf("with %s it is the same release", other)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "map.yaml"), []byte("{ }"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if got, gotKey := releaseInputs(t, dir, "from: [store], mapping: map.yaml"); got == in || gotKey == key {
+		t.Error("with another mapping it is the same release")
+	}
+}
