@@ -1,6 +1,7 @@
 package source
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -18,6 +19,7 @@ var ErrSpec = errors.New("not a source of store paths")
 //	file:///DIR           a binary cache in a directory
 //	http(s)://HOST[/PATH] a binary cache on a web server
 //	gs://BUCKET[/PREFIX]  a binary cache in a bucket of Cloud Storage
+//	s3://BUCKET[/PREFIX]  a binary cache in a bucket of S3
 //
 // A local store is opened at once; a binary cache is first asked when it is
 // first used. Sources that are used together should share opts.Memory.
@@ -43,9 +45,13 @@ func Parse(spec string, opts Options) (Source, error) {
 	case "http", "https":
 		return parseHTTP(u, opts)
 	case "gs":
-		return parseGCS(u, opts)
+		return parseBucket(u, opts, func(bucket, prefix string) (fetcher, error) { return newGCSFetcher(bucket, prefix, &opts) })
+	case "s3":
+		return parseBucket(u, opts, func(bucket, prefix string) (fetcher, error) {
+			return newS3Fetcher(context.Background(), bucket, prefix, &opts)
+		})
 	}
-	return nil, fmt.Errorf("%w: %q: there are DIR, file:///DIR, http://HOST, https://HOST and gs://BUCKET", ErrSpec, u.Redacted())
+	return nil, fmt.Errorf("%w: %q: there are DIR, file:///DIR, http://HOST, https://HOST, gs://BUCKET and s3://BUCKET", ErrSpec, u.Redacted())
 }
 
 // redact keeps the URL, and so any password, out of the error.
@@ -65,7 +71,7 @@ func parseDir(spec string) (Source, error) {
 		return d, nil
 	}
 	if _, statErr := os.Stat(spec); statErr != nil {
-		return nil, fmt.Errorf("%w: %q is neither a directory nor starts with file://, http://, https:// or gs://: %w", ErrSpec, spec, statErr)
+		return nil, fmt.Errorf("%w: %q is neither a directory nor starts with file://, http://, https://, gs:// or s3://: %w", ErrSpec, spec, statErr)
 	}
 	return nil, err
 }
@@ -91,15 +97,15 @@ func parseHTTP(u *url.URL, opts Options) (Source, error) {
 	return newCache(clean.String(), newHTTPFetcher(u, rc, &opts), opts, false), nil
 }
 
-func parseGCS(u *url.URL, opts Options) (Source, error) {
+func parseBucket(u *url.URL, opts Options, open func(bucket, prefix string) (fetcher, error)) (Source, error) {
 	if u.Host == "" || u.Host != u.Hostname() || u.User != nil {
-		return nil, fmt.Errorf("%w: %q: a bucket's URL is gs://BUCKET or gs://BUCKET/PREFIX", ErrSpec, u.Redacted())
+		return nil, fmt.Errorf("%w: %q: a bucket's URL is %s://BUCKET or %s://BUCKET/PREFIX", ErrSpec, u.Redacted(), u.Scheme, u.Scheme)
 	}
 	prefix := strings.Trim(u.Path, "/")
 	if prefix != "" {
 		prefix += "/"
 	}
-	f, err := newGCSFetcher(u.Host, prefix, &opts)
+	f, err := open(u.Host, prefix)
 	if err != nil {
 		return nil, err
 	}

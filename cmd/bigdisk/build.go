@@ -80,7 +80,7 @@ func (o *buildOptions) AddFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.Select, "select", "", "build only `WHAT`: terminal, the ends of the automatic upgrades and what leads to them directly")
 	f.StringArrayVar(&o.Paths, "path", nil, "one more store `PATH` to put on the disk (repeatable)")
 
-	f.StringArrayVar(&o.From, "from", nil, "take store paths from this `STORE`: nix, which substitutes or builds them, a directory with a Nix store in it\n(/ is this machine's), file:///DIR, file:DIR or http(s)://HOST, a binary cache (repeatable, tried in this order;\ndefault nix where it is installed)")
+	f.StringArrayVar(&o.From, "from", nil, "take store paths from this `STORE`: nix, which substitutes or builds them, a directory with a Nix store in it\n(/ is this machine's), file:///DIR, file:DIR, http(s)://HOST, gs://BUCKET or s3://BUCKET, a binary cache (repeatable, tried in this order;\ndefault nix where it is installed)")
 	f.StringArrayVar(&o.TrustedKeys, "trusted-key", nil, "accept what `NAME:BASE64` has signed (repeatable; default cache.nixos.org-1's)")
 	f.BoolVar(&o.NoCheckSigs, "no-check-sigs", false, "accept what nobody has signed")
 	f.BoolVar(&o.KeepGoing, "keep-going", false, "when a module cannot be had, go on with the others to report all that cannot")
