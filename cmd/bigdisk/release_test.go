@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -331,12 +332,12 @@ func TestReleaseReadme(t *testing.T) {
 	dir := openDir(t)
 	imagetest.Command(t, "cp", "-R", exampleDir, filepath.Join(dir, "example"))
 	fleetFile := filepath.Join(dir, "example", "fleet.yaml")
-	moved := strings.Replace(string(readBytes(t, fleetFile)), "127.0.0.1:4444", "127.0.0.1:45444", 1)
+	moved := strings.Replace(string(readBytes(t, fleetFile)), "127.0.0.1:4444", freeAddress(t), 1)
 	if err := os.WriteFile(fleetFile, []byte(moved), 0o666); err != nil {
 		t.Fatal(err)
 	}
 	const command = "go run ./cmd/emulator go run ./cmd/bigdisk release --config configs/example/release.yaml"
-	text := strings.Replace(command, "./cmd/emulator", "./cmd/emulator --storage 127.0.0.1:45443 --config "+fleetFile, 1)
+	text := strings.Replace(command, "./cmd/emulator", "./cmd/emulator --storage "+freeAddress(t)+" --config "+fleetFile, 1)
 	text = strings.Replace(text, "configs/example/release.yaml", filepath.Join(dir, "example", "release.yaml"), 1)
 	args := strings.Fields(text)
 	cmd := exec.Command(args[0], args[1:]...)
@@ -354,4 +355,15 @@ func TestReleaseReadme(t *testing.T) {
 	if !strings.Contains(stderr.String(), "emulator: 18 hosts run ") || strings.Contains(stderr.String(), "a rule was broken") {
 		t.Errorf("the emulator says\n%s", &stderr)
 	}
+}
+
+// freeAddress is one that nobody listens on just now.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }

@@ -159,7 +159,7 @@ func TestPageAdvances(t *testing.T) {
 		t.Errorf("the titles were %q", seen)
 	}
 	wantText(t, dom, "PAUSED rollout from v11 to v12", "Why: too many hosts of wave half failed: 1, and 0 may",
-		"bigdisk rollout resume, rollback or abort", "1. canary over", "2. half in change", "7 of 24 hosts · 1 failed")
+		"bigdisk rollout resume, rollback or abort", "1. canary over", "2. half paused", "7 of 24 hosts · 1 failed")
 }
 
 // TestPageShowsFailures: a failing host is there with its reason, as text and not
