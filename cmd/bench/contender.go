@@ -123,9 +123,15 @@ func (c *contender) runSteps(ctx context.Context, r *row) error {
 	return nil
 }
 
+// lastLine is the end of the last line, short enough for a table.
 func lastLine(s string) string {
+	const most = 100
 	s = strings.TrimSpace(s)
-	return s[strings.LastIndexByte(s, '\n')+1:]
+	s = s[strings.LastIndexByte(s, '\n')+1:]
+	if len(s) > most {
+		s = "…" + strings.ToValidUTF8(s[len(s)-most:], "")
+	}
+	return s
 }
 
 func (c *contender) clean() error {

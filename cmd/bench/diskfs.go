@@ -75,19 +75,25 @@ func diskfsExt4(f *os.File, tree string) error {
 		if err != nil {
 			return err
 		}
-		name = "/" + name
-		switch {
-		case d.IsDir():
-			return image.Mkdir(name)
-		case d.Type() == fs.ModeSymlink:
-			target, err := os.Readlink(path)
-			if err != nil {
-				return err
-			}
-			return image.Symlink(target, name)
+		if err := diskfsAdd(image, d, path, name); err != nil {
+			return fmt.Errorf("%s %s: %w", d.Type(), name, err)
 		}
-		return diskfsCopy(image, path, name)
+		return nil
 	})
+}
+
+func diskfsAdd(image *ext4.FileSystem, d fs.DirEntry, path, name string) error {
+	switch {
+	case d.IsDir():
+		return image.Mkdir(name)
+	case d.Type() == fs.ModeSymlink:
+		target, err := os.Readlink(path)
+		if err != nil {
+			return err
+		}
+		return image.Symlink(target, name)
+	}
+	return diskfsCopy(image, path, name)
 }
 
 func diskfsCopy(image *ext4.FileSystem, path, name string) error {
