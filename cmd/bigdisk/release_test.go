@@ -337,6 +337,9 @@ func TestReleaseReadme(t *testing.T) {
 		t.Fatal(err)
 	}
 	const command = "go run ./cmd/emulator go run ./cmd/bigdisk release --config configs/example/release.yaml"
+	if !strings.Contains(string(readBytes(t, "../../README.md")), "$ "+command+"\n") {
+		t.Error("the README has another command")
+	}
 	text := strings.Replace(command, "./cmd/emulator", "./cmd/emulator --storage "+freeAddress(t)+" --config "+fleetFile, 1)
 	text = strings.Replace(text, "configs/example/release.yaml", filepath.Join(dir, "example", "release.yaml"), 1)
 	args := strings.Fields(text)
