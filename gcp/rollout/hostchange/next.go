@@ -29,10 +29,8 @@ type Goal struct {
 	Version string
 	// Keep may stay attached beside it; "" for nothing.
 	Keep string
-	// Leave is what a rollback takes away: at once from a host that could not
-	// switch to it or is sick of it, which goes back to Version by itself; from
-	// one that is healthy with it, after Version was attached again and the host
-	// has switched. "" otherwise.
+	// Leave is what a rollback takes away: the host goes back to Version by
+	// itself once the disk that was attached last is gone. "" otherwise.
 	Leave string
 	// Reattach is set where hosts may have Version attached from before, below
 	// a newer one: a host takes what was attached last.
@@ -204,9 +202,6 @@ func (g Goal) unhealthy(target world.Attachment, ours []world.Attachment, r *Rea
 	}
 	for _, o := range ours {
 		if g.Leave != "" && o.Version == fleet.LabelValue(g.Leave) && r.after() && g.is(g.Leave, r.Report.Version) {
-			if r.Report.Health == guest.OK && g.is(g.Leave, r.Report.Current) {
-				return Action{Kind: Detach, Device: target.Device, Why: "to attach it again: programs use the version to leave until the host has switched"}
-			}
 			return Action{Kind: Detach, Device: o.Device, Why: "so that the host goes back to the version before"}
 		}
 	}

@@ -79,7 +79,7 @@ func TestNext(t *testing.T) {
 		{"no place left, not asked yet", forward, full("v0", "v1"), nil, Ask, ""},
 		{"no place left but an older one's", forward, full("v0", "v1"), says("v1", guest.OK, "v1"), Detach, "svc-v0"},
 		{"no place left, nobody knows what is used", forward, full("v0", "v1"), &Reading{Err: guest.ErrNone}, Blocked, ""},
-		{"back from a healthy one", back, hostWith("v1", "v2"), says("v2", guest.OK, "v2"), Detach, "svc-v1"},
+		{"back from a healthy one", back, hostWith("v1", "v2"), says("v2", guest.OK, "v2"), Detach, "svc-v2"},
 		{"back from one that got worse", back, hostWith("v1", "v2"), says("v2", guest.Failed, "v2"), Detach, "svc-v2"},
 		{"back, switched", back, hostWith("v2", "v1"), says("v1", guest.OK, "v1"), Detach, "svc-v2"},
 		{"back from a refused one", back, hostWith("v1", "v2"), says("v2", guest.Failed, "v1"), Detach, "svc-v2"},
