@@ -32,9 +32,13 @@ type Writer struct {
 
 type openDir struct{ path, last string }
 
+// writerBuffer is how much a Writer gathers, in bytes: little, since stores
+// have many paths of a few hundred bytes, and each has a Writer.
+const writerBuffer = 4 << 10
+
 // NewWriter returns a Writer of an archive to w. It buffers; Close flushes.
 func NewWriter(w io.Writer) *Writer {
-	return &Writer{dst: bufio.NewWriterSize(w, bufferSize)}
+	return &Writer{dst: bufio.NewWriterSize(w, writerBuffer)}
 }
 
 // Create adds an entry. The Size bytes of a regular file must then be written.
