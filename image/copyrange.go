@@ -16,6 +16,10 @@ type InFile interface {
 	InFile() (f *os.File, offset int64)
 }
 
+// Told is a destination that wants to know of what the kernel copied into the
+// file behind it, past its WriteAt.
+type Told interface{ Wrote(at, n int64) }
+
 // CopyRange copies n bytes of src, from byte from on, to byte to of dst. Where
 // both are in files, the kernel copies: filesystems that can will share the
 // blocks.
@@ -26,6 +30,9 @@ func CopyRange(dst io.WriterAt, to int64, src io.ReaderAt, from, n int64) error 
 		done, err := copyInKernel(out, outAt+to, in, inAt+from, n)
 		if err != nil {
 			return fmt.Errorf("copying %d bytes to byte %d: %w", n, to, err)
+		}
+		if t, ok := dst.(Told); ok {
+			t.Wrote(to, done)
 		}
 		to, from, n = to+done, from+done, n-done
 	}

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"bigdisk/image"
 	"bigdisk/image/gpt"
@@ -23,8 +26,10 @@ const diskSize = 1 << 30
 
 // disk is the image file, in which the filesystem starts at base.
 type disk struct {
-	file *os.File
-	base int64
+	file   *os.File
+	base   int64
+	mu     sync.Mutex
+	behind image.Extent // what was written last, and the disk has not been told of
 }
 
 func newDisk(f *os.File, o BuildOptions) *disk {
@@ -37,7 +42,30 @@ func newDisk(f *os.File, o BuildOptions) *disk {
 
 // WriteAt, ReadAt and Truncate are those of a file with nothing but the
 // filesystem.
-func (d *disk) WriteAt(p []byte, at int64) (int, error) { return d.file.WriteAt(p, d.base+at) }
+func (d *disk) WriteAt(p []byte, at int64) (int, error) {
+	n, err := d.file.WriteAt(p, d.base+at)
+	d.Wrote(at, int64(n))
+	return n, err
+}
+
+// writeBehind is how many bytes are written before the kernel is told to take
+// them to the disk.
+const writeBehind = 16 << 20
+
+// Wrote has what was written taken to the disk while the build goes on, a piece
+// at a time, so that there is little left to wait for in the end. Where the
+// filesystem cannot, the end takes longer.
+func (d *disk) Wrote(at, n int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.behind.Offset+d.behind.Length != at {
+		d.behind = image.Extent{Offset: at}
+	}
+	if d.behind.Length += n; d.behind.Length >= writeBehind {
+		unix.SyncFileRange(int(d.file.Fd()), d.base+d.behind.Offset, d.behind.Length, unix.SYNC_FILE_RANGE_WRITE)
+		d.behind = image.Extent{Offset: at + n}
+	}
+}
 
 func (d *disk) ReadAt(p []byte, at int64) (int, error) { return d.file.ReadAt(p, d.base+at) }
 
