@@ -25,6 +25,13 @@ type Version struct {
 	Resources []Resource `json:"resources"`
 }
 
+// objectsAlone reports whether nothing but objects is of the version: no host
+// could have it. Such versions are ranked apart, so that however many there
+// are, those that hosts may go back to stay.
+func (v *Version) objectsAlone() bool {
+	return !slices.ContainsFunc(v.Resources, func(r Resource) bool { return r.Kind != Object })
+}
+
 // Decision is what was decided of everything.
 type Decision struct {
 	Versions []Version // newest first
@@ -38,9 +45,12 @@ type Decision struct {
 // time give the same decision.
 func Decide(cfg *fleet.Config, inv *Inventory, now time.Time) *Decision {
 	d := &Decision{Versions: byVersion(inv.Resources), Spared: map[string]string{}}
-	for rank := range d.Versions {
-		v := &d.Versions[rank]
-		v.Keep = keep(cfg, inv, v, rank, now)
+	ranks := map[bool]int{} // next, of versions that are in the bucket alone or not
+	for i := range d.Versions {
+		v := &d.Versions[i]
+		alone := v.objectsAlone()
+		v.Keep = keep(cfg, inv, v, ranks[alone], now)
+		ranks[alone]++
 		if v.Keep != "" {
 			continue
 		}

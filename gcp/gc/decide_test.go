@@ -31,6 +31,30 @@ func old(kind, version string) Resource {
 	return r
 }
 
+// newer is a day newer than old.
+func newer(kind, version string) Resource {
+	r := old(kind, version)
+	r.Created = r.Created.Add(24 * time.Hour)
+	return r
+}
+
+// TestObjectsAloneAreRankedApart has developers publish bundles that no disk is
+// made of: they take no place of a version that hosts may go back to.
+func TestObjectsAloneAreRankedApart(t *testing.T) {
+	cfg := config()
+	cfg.Retention.KeepVersions = 2
+	inv := newInventory()
+	inv.Resources = []Resource{old(Image, "v1"), old(Object, "v1"), newer(Disk, "v2"), newer(Object, "v2")}
+	for i := range 3 {
+		r := newer(Object, fmt.Sprintf("dev-%d", i))
+		r.Created = r.Created.Add(time.Duration(i) * time.Hour)
+		inv.Resources = append(inv.Resources, r)
+	}
+	if d := Decide(cfg, inv, noon); len(d.Delete) != 1 || d.Delete[0].Version != "dev-0" {
+		t.Errorf("%v may go, not the oldest of the bundles alone", d.Delete)
+	}
+}
+
 func TestDecide(t *testing.T) {
 	attached, touched, young := old(Disk, "v1"), old(Disk, "v1"), old(Disk, "v1")
 	attached.Users = []string{"projects/p/zones/us-central1-a/instances/h"}
@@ -60,7 +84,7 @@ func TestDecide(t *testing.T) {
 		{"its project is unknown", all, func(i *Inventory) { i.UnknownProjects["p"] = "no" }, 0, "project p"},
 		{"protected by version", []Resource{old(Disk, "v3-pinned")}, nil, 0, "protects"},
 		{"protected by name", []Resource{old(Disk, "v7")}, nil, 0, "protects"},
-		{"an object alone", []Resource{old(Object, "v4")}, nil, 1, ""},
+		{"an object alone, and a newer one", []Resource{old(Object, "v4"), newer(Object, "v5")}, nil, 1, "one of the newest 1"},
 	} {
 		inv := newInventory()
 		newest := old(Disk, "v9")
