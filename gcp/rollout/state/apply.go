@@ -23,13 +23,29 @@ func (d *Document) Begin(version string, speed Speed, by string, now time.Time) 
 	if r := d.Rollout; r.Active() {
 		return fmt.Errorf("%w: the %s to %s is %s: let it end, abort it or roll it back first", ErrRefused, r.Kind, r.Version, r.Phase)
 	}
-	if version == d.Deployed {
+	if version == d.Deployed && !d.Mixed() {
 		return fmt.Errorf("%w: %s is what is deployed: bigdisk rollout reconcile repairs hosts that do not have it", ErrRefused, version)
 	}
 	known := d.Versions()
-	d.Rollout = newRollout(KindRollout, version, d.Deployed, speed, by, now)
+	d.Rollout = newRollout(KindRollout, version, d.from(version), speed, by, now)
 	d.Rollout.Reattach = slices.Contains(known, version)
 	return nil
+}
+
+// Mixed reports whether the last rollout or rollback ended before all hosts had
+// its version: some have it and the others the one before, so that no version
+// is deployed.
+func (d *Document) Mixed() bool { return d.Rollout != nil && d.Rollout.Phase == Aborted }
+
+// from is the version that a rollout of another one comes from.
+func (d *Document) from(version string) string {
+	if version != d.Deployed {
+		return d.Deployed
+	}
+	if d.Rollout.Version != version {
+		return d.Rollout.Version
+	}
+	return d.Rollout.Previous
 }
 
 func newRollout(kind, version, previous string, speed Speed, by string, now time.Time) *Rollout {
@@ -129,6 +145,9 @@ func (d *Document) rollback(q *Request, now time.Time) error {
 	case r.Previous == "":
 		return fmt.Errorf("%w: there is no version before %s to go back to", ErrRefused, r.Version)
 	}
+	if err := q.Plan.Check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
 	reason := q.text("rolled back")
 	if r.Active() {
 		r.Note(now, reason)
@@ -140,11 +159,13 @@ func (d *Document) rollback(q *Request, now time.Time) error {
 }
 
 // RollbackSpeed is a rollback's waves and speed where nobody chose others: all
-// hosts in one wave, as many at a time as in the rollout. Whatever fails, it
-// pauses: there is nothing to go back to.
+// hosts in one wave, as many at a time as in the rollout. However many fail, it
+// goes on until all others are back, since they wait for it; only if all fail it
+// pauses.
 func RollbackSpeed(s Speed) Speed {
 	s.Waves = []WaveConfig{{Name: "all", Hosts: fleet.Percent(100), Min: 1}}
 	s.OnFailure = fleet.OnFailurePause
+	s.MaxFailures = fleet.Percent(100)
 	s.KeepPrevious = false
 	return s
 }

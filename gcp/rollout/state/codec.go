@@ -36,8 +36,20 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Encode writes the document as JSON.
+// Encode writes the document as JSON. It refuses what [Decode] would: a
+// document that nobody can read again would stop the service for good.
 func (d *Document) Encode() ([]byte, error) {
+	text, err := d.marshal()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := decode(text); err != nil {
+		return nil, fmt.Errorf("rollout state of %s: nobody could read it again: %w", d.Service, err)
+	}
+	return text, nil
+}
+
+func (d *Document) marshal() ([]byte, error) {
 	if err := d.check(); err != nil {
 		return nil, err
 	}
@@ -165,9 +177,37 @@ func (s *Speed) check() error {
 	return nil
 }
 
+// Check refuses waves and limits that a configuration could not have either:
+// waves and bakes below zero, and shares of nothing.
+func (s *Speed) Check() error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	for _, w := range s.Waves {
+		switch {
+		case w.Bake < 0:
+			return fmt.Errorf("wave %s: a bake of %s is less than none", w.Name, time.Duration(w.Bake))
+		case w.Hosts.IsZero():
+			return fmt.Errorf("wave %s: %s is of no hosts", w.Name, w.Hosts)
+		case w.Min < 0:
+			return fmt.Errorf("wave %s: %d hosts are less than none", w.Name, w.Min)
+		}
+	}
+	if s.MaxPerZone.IsZero() {
+		return fmt.Errorf("maxPerZone: %s is of no hosts", s.MaxPerZone)
+	}
+	if s.MaxConcurrent > maxConcurrent {
+		return fmt.Errorf("maxConcurrent: %d is over %d", s.MaxConcurrent, maxConcurrent)
+	}
+	return nil
+}
+
+// maxConcurrent is the most that package fleet takes, too.
+const maxConcurrent = 1_000_000
+
 // Clone is a copy that shares nothing.
 func (d *Document) Clone() (*Document, error) {
-	text, err := d.Encode()
+	text, err := d.marshal()
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ type Document struct {
 	Answered string `json:"answered,omitempty"`
 	Answer   string `json:"answer,omitempty"`
 	// Deployed is the version of the last rollout or rollback that ended well:
-	// what hosts should have. "" before the first one.
+	// what hosts should have, unless [Document.Mixed]. "" before the first one.
 	Deployed string `json:"deployed,omitempty"`
 	// Rollout is the last rollout, running or ended; nil before the first one.
 	Rollout *Rollout `json:"rollout,omitempty"`

@@ -4,6 +4,8 @@
 package status
 
 import (
+	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -19,6 +21,9 @@ type Status struct {
 	Service string `json:"service"`
 	// Deployed is the version that hosts should have when nothing is under way.
 	Deployed string `json:"deployed,omitempty"`
+	// Mixed says what hosts have when the last rollout or rollback was aborted:
+	// some its version, the others the one before. "" if it was not.
+	Mixed string `json:"mixed,omitempty"`
 	// Controller is who works on it now; "" if nobody holds the lease.
 	Controller string `json:"controller,omitempty"`
 	// Heartbeat is the age of the controller's last sign of life, in seconds,
@@ -107,6 +112,9 @@ type Host struct {
 func Of(d *state.Document, now time.Time) *Status {
 	s := &Status{
 		Service: d.Service, Deployed: d.Deployed, Request: d.Request, Reconcile: d.Reconcile, Read: now,
+	}
+	if r := d.Rollout; d.Mixed() && (r.Kind == state.KindRollback || len(r.Done)+len(r.Failed) > 0) {
+		s.Mixed = fmt.Sprintf("the %s to %s was aborted: %d hosts have %s, the others %s or something else", r.Kind, r.Version, len(r.Done), r.Version, cmp.Or(r.Previous, "nothing"))
 	}
 	if l := d.Lease; l != nil {
 		s.Controller = lease.Held(l)

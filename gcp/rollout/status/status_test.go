@@ -53,6 +53,19 @@ func midway(t testing.TB) *state.Document {
 	return d
 }
 
+// TestAbortedIsMixed does not call a version deployed that only some hosts have.
+func TestAbortedIsMixed(t *testing.T) {
+	d := midway(t)
+	d.End(state.Aborted, "enough", noon)
+	var text strings.Builder
+	if err := Of(d, noon).Text(&text); err != nil {
+		t.Fatal(err)
+	}
+	if want := "deployed: mixed: the rollout to v2 was aborted: 10 hosts have v2, the others v1"; !strings.Contains(text.String(), want) {
+		t.Errorf("no %q in\n%s", want, text.String())
+	}
+}
+
 func TestOf(t *testing.T) {
 	s := Of(midway(t), noon.Add(42*time.Minute))
 	r := s.Rollout

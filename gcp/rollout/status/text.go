@@ -32,6 +32,9 @@ func (s *Status) head(b *strings.Builder) {
 	if deployed == "" {
 		deployed = "nothing"
 	}
+	if s.Mixed != "" {
+		deployed = "mixed: " + s.Mixed
+	}
 	fmt.Fprintf(b, "service %s, deployed: %s\n", s.Service, deployed)
 	switch {
 	case s.Controller == "":
