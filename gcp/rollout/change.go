@@ -50,10 +50,13 @@ type change struct {
 
 	seen     *world.Host
 	reading  *hostchange.Reading
+	first    time.Time // when the instance was first read
 	since    time.Time // of the last thing done to the host
 	deadline time.Time
-	sick     int // how many times in a row it said so
-	tries    int // mutations that failed
+	last     time.Time // what deadline is never put off beyond
+	settled  bool      // the host had its time without anything being done to it
+	sick     int       // how many times in a row it said so
+	tries    int       // mutations that failed
 	polls    int
 	result   result
 }
@@ -66,6 +69,9 @@ const (
 	rereadPolls = 3
 	retryPause  = 2 * time.Second
 	maxPause    = time.Minute
+	// maxTimeouts is how many times its health timeout a change may take,
+	// whatever is done to the host meanwhile.
+	maxTimeouts = 3
 )
 
 // errStopped ends a change that was told to stop.
@@ -74,7 +80,7 @@ var errStopped = errors.New("stopped")
 // run changes the host until it is done, fails or is told to stop.
 func (c *change) run(ctx context.Context) result {
 	c.result = result{host: c.host, rollout: c.rollout}
-	c.deadline = time.Now().Add(c.timeout)
+	c.deadline, c.last = time.Now().Add(c.timeout), time.Now().Add(maxTimeouts*c.timeout)
 	for {
 		ended, err := c.next(ctx)
 		switch {
@@ -105,6 +111,10 @@ func (c *change) next(ctx context.Context) (ended bool, err error) {
 	if action.Kind != hostchange.Sick {
 		c.sick = 0
 	}
+	if c.late(action) {
+		c.end(failed, fmt.Sprintf("given up after %s with %d changes", time.Since(c.began).Round(time.Second), c.result.mutations))
+		return true, nil
+	}
 	switch action.Kind {
 	case hostchange.Attach:
 		return false, c.mutate(ctx, "attaching", func() error {
@@ -115,6 +125,9 @@ func (c *change) next(ctx context.Context) (ended bool, err error) {
 		})
 	case hostchange.Detach:
 		keep := c.reading
+		if action.Device == c.goal.Device() {
+			c.goal.Reattach = false // once has to do
+		}
 		err := c.mutate(ctx, "detaching "+action.Device, func() error { return c.cloud.Detach(ctx, c.host, action.Device) })
 		if err == nil && c.goal.Healthy(keep) {
 			c.reading = keep
@@ -130,6 +143,10 @@ func (c *change) next(ctx context.Context) (ended bool, err error) {
 		return false, c.read(ctx, action.Why)
 	case hostchange.Wait:
 		if time.Now().After(c.deadline) {
+			if c.reading != nil && c.since.IsZero() && !c.settled {
+				c.settled, c.reading.Settled = true, true
+				return false, nil
+			}
 			c.end(failed, fmt.Sprintf("not healthy after %s: %s", time.Since(c.began).Round(time.Second), action.Why))
 			return true, nil
 		}
@@ -140,6 +157,13 @@ func (c *change) next(ctx context.Context) (ended bool, err error) {
 	}
 	c.end(changed, "")
 	return true, nil
+}
+
+// late reports whether the change has taken too long to do anything more to a
+// host that is not well.
+func (c *change) late(a hostchange.Action) bool {
+	mutates := a.Kind == hostchange.Attach || a.Kind == hostchange.Detach
+	return mutates && time.Now().After(c.last) && (c.reading == nil || !c.goal.Healthy(c.reading))
 }
 
 // look reads the instance unless it was read since the last change.
@@ -158,6 +182,9 @@ func (c *change) look(ctx context.Context) error {
 		return world.ErrGone
 	}
 	c.seen, c.result.incarnation = h, h.Incarnation
+	if c.first.IsZero() {
+		c.first = time.Now()
+	}
 	return nil
 }
 
@@ -178,6 +205,9 @@ func (c *change) mutate(ctx context.Context, step string, do func() error) error
 		c.ask.later(c.host)
 		c.result.mutations++
 		c.tries, c.since, c.deadline = 0, began, time.Now().Add(c.timeout)
+		if c.deadline.After(c.last) {
+			c.deadline = c.last
+		}
 		return nil
 	}
 	c.tries++
@@ -207,7 +237,7 @@ func (c *change) read(ctx context.Context, step string) error {
 	if errors.Is(err, world.ErrGone) {
 		return err
 	}
-	c.reading = &hostchange.Reading{Report: report, Err: err, Started: c.seen.Started, Touched: c.since}
+	c.reading = &hostchange.Reading{Report: report, Err: err, Started: c.seen.Started, Touched: c.since, Seen: c.first, Settled: c.settled}
 	return nil
 }
 

@@ -228,10 +228,8 @@ func (c *Controller) answer() {
 	switch {
 	case q == nil:
 		return
-	case q.Action == state.Rollback && len(c.changing) > 0:
+	case (q.Action == state.Rollback || q.Action == state.Abort) && len(c.changing) > 0:
 		c.halt()
-		return
-	case q.Action == state.Abort && len(c.changing) > 0:
 		return
 	}
 	now := time.Now()

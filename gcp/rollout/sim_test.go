@@ -52,6 +52,17 @@ type simHost struct {
 	changing string         // the version it was given and has not reported on
 	attached map[string]int // attachments of each version in this life
 	asked    time.Time
+	silent   bool // its agent hangs
+}
+
+// beatEvery is how often an agent says the same again.
+const beatEvery = 5 * time.Minute
+
+// beat renews the report's time, as agents do.
+func (h *simHost) beat() {
+	if h.reported && !h.silent {
+		h.report.Time = h.report.Time.Add(time.Since(h.report.Time) / beatEvery * beatEvery)
+	}
 }
 
 func newSim(t testing.TB, cfg *fleet.Config, seed uint64) *sim {
@@ -234,6 +245,7 @@ func (c conn) Report(ctx context.Context, id world.ID) (guest.Report, error) {
 		c.t.Errorf("%s was asked again after %s", id, gap)
 	}
 	h.asked = time.Now()
+	h.beat()
 	if !h.reported {
 		return guest.Report{}, guest.ErrNone
 	}

@@ -33,7 +33,9 @@ type Goal struct {
 	// itself once the disk that was attached last is gone. "" otherwise.
 	Leave string
 	// Reattach is set where hosts may have Version attached from before, below
-	// a newer one: a host takes what was attached last.
+	// a newer one: a host takes what was attached last. Who carries a goal out
+	// takes it back once the target was detached for that: a host that stays
+	// with another version after that never will take it.
 	Reattach bool
 }
 
@@ -47,8 +49,14 @@ type Reading struct {
 	// Err is why there is no report.
 	Err error
 	// Started is when the instance started, and Touched when something was last
-	// done to it in this change; zero if not known.
+	// done to it in this change; zero if not known. An earlier process may have
+	// done something right before.
 	Started, Touched time.Time
+	// Seen is when this change first read the instance.
+	Seen time.Time
+	// Settled is set once the host had all the time it gets, and said nothing
+	// new since Seen: whatever an earlier process did, it has looked at.
+	Settled bool
 }
 
 // skew is how far a host's clock may be off.
@@ -60,9 +68,13 @@ func (r *Reading) fresh() bool {
 	return r != nil && r.Err == nil && !r.Report.Time.Before(r.Started.Add(-skew)) && !r.Report.Time.Before(r.Touched.Add(-skew))
 }
 
-// after reports whether the reading surely is from after the host was touched.
+// after reports whether the reading surely is from after the host was touched,
+// by this process or an earlier one.
 func (r *Reading) after() bool {
-	return r.fresh() && (r.Touched.IsZero() || !r.Report.Time.Before(r.Touched.Add(skew)))
+	if !r.Touched.IsZero() {
+		return r.fresh() && !r.Report.Time.Before(r.Touched.Add(skew))
+	}
+	return r.fresh() && (r.Settled || !r.Seen.IsZero() && !r.Report.Time.Before(r.Seen.Add(skew)))
 }
 
 // Kind is what an [Action] is.
@@ -201,7 +213,7 @@ func (g Goal) unhealthy(target world.Attachment, ours []world.Attachment, r *Rea
 		return Action{Kind: Wait, Why: "the host is checking the disk"}
 	}
 	for _, o := range ours {
-		if g.Leave != "" && o.Version == fleet.LabelValue(g.Leave) && r.after() && g.is(g.Leave, r.Report.Version) {
+		if g.Leave != "" && o.Version == fleet.LabelValue(g.Leave) && g.is(g.Leave, r.Report.Version) && (r.after() || untouched(target, ours, r)) {
 			return Action{Kind: Detach, Device: o.Device, Why: "so that the host goes back to the version before"}
 		}
 	}
@@ -209,6 +221,13 @@ func (g Goal) unhealthy(target world.Attachment, ours []world.Attachment, r *Rea
 		return Action{Kind: Detach, Device: target.Device, Why: "to attach it again: the host takes what was attached last"}
 	}
 	return Action{Kind: Wait, Why: g.missing(r)}
+}
+
+// untouched reports whether nothing was done to the host since it reported: not
+// by this change, and the target was not attached last, as an earlier process
+// would have left it.
+func untouched(target world.Attachment, ours []world.Attachment, r *Reading) bool {
+	return r.fresh() && r.Touched.IsZero() && ours[len(ours)-1].Device != target.Device
 }
 
 // reportsAnother reports whether the host runs another version that is attached,

@@ -44,6 +44,13 @@ func TestNext(t *testing.T) {
 	stale.Report.Time = noon.Add(-2 * time.Minute)
 	beforeBoot := says("v2", guest.OK, "v2")
 	beforeBoot.Touched, beforeBoot.Started, beforeBoot.Report.Time = time.Time{}, noon, noon.Add(-2*time.Minute)
+	// What a controller reads that has just begun with a host.
+	inherited := says("v2", guest.OK, "v2")
+	inherited.Touched, inherited.Seen = time.Time{}, inherited.Report.Time.Add(time.Minute)
+	newer := *inherited
+	newer.Report.Time = newer.Seen.Add(2 * time.Minute)
+	settled := *inherited
+	settled.Settled = true
 	writable := hostWith("v1", "v2")
 	writable.Attachments[2].ReadOnly = false
 	misnamed := hostWith("v2")
@@ -88,6 +95,13 @@ func TestNext(t *testing.T) {
 		{"back, the old one is not there", back, hostWith("v2"), nil, Attach, ""},
 		{"forward to one attached before", again, hostWith("v1", "v2"), says("v2", guest.OK, "v2"), Detach, "svc-v1"},
 		{"forward to one just attached", again, hostWith("v1", "v2"), stale, Wait, ""},
+		{"forward to one, by a new controller", again, hostWith("v2", "v1"), inherited, Wait, ""},
+		{"forward to one, by a new controller, listed below", again, hostWith("v1", "v2"), inherited, Wait, ""},
+		{"forward to one, and a newer report came", again, hostWith("v1", "v2"), &newer, Detach, "svc-v1"},
+		{"forward to one, and nothing came for long", again, hostWith("v1", "v2"), &settled, Detach, "svc-v1"},
+		{"back, by a new controller", back, hostWith("v1", "v2"), inherited, Detach, "svc-v2"},
+		{"back, just attached by an earlier controller", back, hostWith("v2", "v1"), inherited, Wait, ""},
+		{"back, attached by an earlier controller, newer report", back, hostWith("v2", "v1"), &newer, Detach, "svc-v2"},
 		{"a version with a shortened name", Goal{Service: "svc", Version: "V 1/2"}, func() *world.Host {
 			h := hostWith()
 			h.Attachments = append(h.Attachments, world.Attachment{Device: fleet.DeviceName("svc", "V 1/2"), Disk: "p/z/d", Version: fleet.LabelValue("V 1/2"), ReadOnly: true})
