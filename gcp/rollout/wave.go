@@ -72,7 +72,9 @@ func (c *Controller) beginWave(ctx context.Context, r *state.Rollout) error {
 }
 
 // todo lists the hosts that the waves so far have still to change, those that
-// have the disk already first: an earlier controller was at them.
+// have the disk already first: an earlier controller was at them. Those that a
+// rollback seems to have nothing to do with come last, and are asked like all
+// others: what they have attached does not say that it works.
 func (c *Controller) todo(r *state.Rollout) []world.ID {
 	var begun, fresh, right []world.ID
 	for _, id := range c.hosts(r.Version) {
@@ -91,14 +93,7 @@ func (c *Controller) todo(r *state.Rollout) []world.ID {
 			fresh = append(fresh, id)
 		}
 	}
-	if len(right) > 0 {
-		c.keeper.Update(func(*state.Document) {
-			for _, id := range right {
-				r.Done.Add(id)
-			}
-		})
-	}
-	return append(begun, fresh...)
+	return append(append(begun, fresh...), right...)
 }
 
 // admit begins with as many hosts as the limits allow.
