@@ -355,6 +355,9 @@ func TestHostsComeAndGo(t *testing.T) {
 	})
 }
 
+// TestUnknownZoneIsWaitedFor has a zone that cannot be read when the rollout
+// begins, so that no wave can be chosen, and again in the last wave, which begins
+// with the other zones.
 func TestUnknownZoneIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig(3, 100)
@@ -362,16 +365,35 @@ func TestUnknownZoneIsWaitedFor(t *testing.T) {
 		s.publish("v1")
 		s.addHosts(30, "v1")
 		s.publish("v2")
-		s.unknown["prod-1/us-east1-b"] = true
+		unknown := func(is bool) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.unknown = map[world.Zone]bool{}; is {
+				s.unknown["prod-1/us-east1-b"] = true
+			}
+		}
+		unknown(true)
 		p := s.start(o, "v2", Options{})
 		time.Sleep(3 * time.Hour)
-		d := o.doc(t)
-		if got := s.versions(); d.Rollout.Phase != state.Running || got["v2"] != 20 || !strings.Contains(strings.Join(d.Rollout.Waiting, " "), "us-east1-b") {
-			t.Errorf("%s, %v, waiting for %q", d.Rollout.Phase, got, d.Rollout.Waiting)
+		check := func(when string, changed int) {
+			d := o.doc(t)
+			if got := s.versions(); d.Rollout.Phase != state.Running || got["v2"] != changed || !strings.Contains(strings.Join(d.Rollout.Waiting, " "), "us-east1-b cannot be read") {
+				t.Errorf("%s: %s, %v, waiting for %q", when, d.Rollout.Phase, got, d.Rollout.Waiting)
+			}
 		}
-		s.mu.Lock()
-		clear(s.unknown)
-		s.mu.Unlock()
+		check("at first", 0)
+		unknown(false)
+		time.Sleep(40 * time.Minute) // the canary's 30 minutes; the second wave bakes
+		before := 0
+		for id, h := range s.hosts {
+			if h.current == "v2" && id.Zone() == "prod-1/us-east1-b" {
+				before++
+			}
+		}
+		unknown(true)
+		time.Sleep(3 * time.Hour)
+		check("in the last wave", 20+before)
+		unknown(false)
 		if err := <-p.ended; err != nil {
 			t.Fatal(err)
 		}

@@ -16,6 +16,9 @@ import (
 // not give what they should have.
 var ErrUnrepaired = errors.New("hosts are left without what they should have")
 
+// errUnderWay ends a reconciliation when there is a rollout to be carried out.
+var errUnderWay = errors.New("a rollout is under way")
+
 // repairPause is how long a host that could not be repaired is left alone, and
 // how long all are after too many could not.
 const repairPause = 10 * time.Minute
@@ -23,7 +26,8 @@ const repairPause = 10 * time.Minute
 // Reconcile compares every host with the version that it should have, by the
 // document, and gives it to those that lack it, within the configuration's
 // limits. Once every host has it, or failed, it returns; with watch it goes on
-// until ctx ends.
+// until ctx ends. When a rollout is under way, and not paused, it returns
+// errUnderWay: [Controller.Run] is to carry that out.
 func (c *Controller) Reconcile(ctx context.Context, watch bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer c.work.Wait()
@@ -61,6 +65,16 @@ func (c *Controller) Reconcile(ctx context.Context, watch bool) error {
 func (c *Controller) repair(ctx context.Context, watch bool) (ended bool, err error) {
 	c.answer()
 	c.lookAgain(ctx)
+	var asked, running bool
+	c.keeper.Look(func(d *state.Document) {
+		asked, running = d.Request != nil, d.Rollout.Active() && d.Rollout.Phase == state.Running
+	})
+	switch {
+	case running && len(c.changing) == 0:
+		return true, errUnderWay
+	case running || asked:
+		return false, nil // hosts in change end first
+	}
 	if c.world == nil || c.stale() != "" {
 		return false, nil
 	}
@@ -101,6 +115,9 @@ func (c *Controller) wrong() goals {
 	todo := goals{}
 	c.keeper.Look(func(d *state.Document) {
 		for id, h := range c.world.Hosts {
+			if leftAlone(d.Rollout, id) {
+				continue
+			}
 			version, previous := d.Desired(id)
 			if f, bad := c.pass.Failed[id]; version == "" || !c.knows(id) || bad && f.Incarnation == h.Incarnation {
 				continue
@@ -114,6 +131,17 @@ func (c *Controller) wrong() goals {
 		}
 	})
 	return todo
+}
+
+// leftAlone reports whether a host is a paused rollout's business: one that
+// failed, or that a rollback has still to take back and that should not get the
+// version that is being taken away.
+func leftAlone(r *state.Rollout, id world.ID) bool {
+	if !r.Active() {
+		return false
+	}
+	_, bad := r.Failed[id]
+	return bad || r.Kind == state.KindRollback && !r.Done.Has(id)
 }
 
 // repaired takes in what came of a host's repair.

@@ -42,6 +42,8 @@ var (
 	ErrNotDone = errors.New("the version was not rolled out")
 	// ErrUnpublished is wrapped by errors about versions that no disk is of.
 	ErrUnpublished = errors.New("not published")
+	// ErrNoHosts is wrapped by errors about a fleet without hosts.
+	ErrNoHosts = errors.New("there is nothing to roll out to")
 	// ErrUnanswered is wrapped by errors about requests that no controller
 	// answered in time.
 	ErrUnanswered = errors.New("the controller has not answered")
@@ -100,6 +102,9 @@ func (s *Service) begin(ctx context.Context, k *lease.Keeper, version string) er
 	w, err := s.published(ctx, version)
 	if err != nil {
 		return err
+	}
+	if len(w.Hosts) == 0 && len(w.Unknown) == 0 {
+		return fmt.Errorf("%w: no host matches the filter %q", ErrNoHosts, s.Config.Hosts.Filter)
 	}
 	k.Update(func(d *state.Document) {
 		if d.Deployed == "" {
@@ -191,7 +196,7 @@ func (s *Service) Rollback(ctx context.Context, reason string, speed *state.Spee
 		var done bool
 		k.Look(func(d *state.Document) { done = d.Rollout.Kind == state.KindRollback && d.Rollout.Phase == state.Done })
 		if done {
-			return nil
+			return s.failedBack(k)
 		}
 		return err
 	})
@@ -199,6 +204,19 @@ func (s *Service) Rollback(ctx context.Context, reason string, speed *state.Spee
 		return true, s.Ask(ctx, state.Rollback, reason, speed)
 	}
 	return false, err
+}
+
+// failedBack is the error of a rollback that ended with more failed hosts than
+// a wave of all hosts may have.
+func (s *Service) failedBack(k *lease.Keeper) (err error) {
+	k.Look(func(d *state.Document) {
+		r := d.Rollout
+		all := len(r.Done) + len(r.Failed)
+		if allowed := max(1, s.Config.Rollout.MaxFailures.Of(all)); len(r.Failed) > allowed {
+			err = fmt.Errorf("%w: %d of %d hosts failed to go back to %s: bigdisk rollout reconcile tries them again", ErrNotDone, len(r.Failed), all, r.Version)
+		}
+	})
+	return err
 }
 
 // rollbackSpeed is that of the last rollout or, without one, the configuration's.
@@ -234,6 +252,9 @@ func (s *Service) Ask(ctx context.Context, action, reason string, speed *state.S
 			return err
 		}
 		if d.Lease != nil {
+			if other := d.Request; other != nil && other.Action == state.Pause && action == state.Resume {
+				return fmt.Errorf("%w: the %s that %s asked for is not done yet: wait for it", state.ErrRefused, other.Action, other.By)
+			}
 			d.Request = q
 			return nil
 		}
@@ -279,10 +300,25 @@ func (s *Service) answer(ctx context.Context, q *state.Request) error {
 	}
 }
 
-// Reconcile gives every host what it should have: once, or until ctx ends.
+// Reconcile gives every host what it should have: once, or until ctx ends. A
+// rollout or rollback that is under way, or that somebody asks for meanwhile, it
+// carries out first, since nobody else can while it holds the lease. While a
+// rollout is paused, it repairs.
 func (s *Service) Reconcile(ctx context.Context, watch bool) error {
 	return s.hold(ctx, "reconcile", func(k *lease.Keeper) error {
-		return New(s.Config, s.Cloud, k, s.Options).Reconcile(ctx, watch)
+		for {
+			err := New(s.Config, s.Cloud, k, s.Options).Reconcile(ctx, watch)
+			if !errors.Is(err, errUnderWay) {
+				return err
+			}
+			s.Options.Log.Info("there is a rollout under way; carrying it out")
+			run := s.Options
+			run.StopWhenPaused = true
+			err = New(s.Config, s.Cloud, k, run).Run(ctx)
+			if err != nil && (!watch || !errors.Is(err, ErrPaused)) {
+				return err
+			}
+		}
 	})
 }
 
@@ -309,6 +345,9 @@ func (s *Service) Plan(ctx context.Context, version string) (*plan.Plan, error) 
 	}
 	if version == "" && d.Rollout.Active() {
 		version = d.Rollout.Version
+	}
+	if version == "" {
+		return nil, fmt.Errorf("%w: give the version to plan for", ErrNothing)
 	}
 	w, err := s.Cloud.Look(ctx)
 	if err != nil {

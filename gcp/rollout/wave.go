@@ -31,7 +31,7 @@ func (c *Controller) wave(ctx context.Context, r *state.Rollout) error {
 		return c.end(ctx, r)
 	}
 	if r.Waves[r.Wave].Started.IsZero() {
-		if err := c.beginWave(ctx, r); err != nil {
+		if begun, err := c.beginWave(ctx, r); !begun || err != nil {
 			return err
 		}
 	}
@@ -43,15 +43,30 @@ func (c *Controller) wave(ctx context.Context, r *state.Rollout) error {
 		return nil
 	}
 	todo := c.todo(r)
+	if len(todo) == 0 && c.barren(r) {
+		return nil
+	}
 	c.makeCopies(ctx, r.Version, todo)
 	c.admit(ctx, &r.Speed, todo, func(id world.ID) *change { return c.changeOf(r, id) })
 	return c.progress(ctx, r, len(todo))
 }
 
 // beginWave fixes the wave's members, and writes them down before any is changed.
-func (c *Controller) beginWave(ctx context.Context, r *state.Rollout) error {
+// It waits until all zones can be read, or else the members would be of some zones
+// only; the last wave is for everyone, and begins with the hosts that there are.
+func (c *Controller) beginWave(ctx context.Context, r *state.Rollout) (begun bool, err error) {
 	now := time.Now()
 	hosts := c.hosts(r.Version)
+	if last := r.Wave == len(r.Waves)-1; len(c.world.Unknown) > 0 && (!last || len(hosts) == 0) {
+		for _, zone := range slices.Sorted(maps.Keys(c.world.Unknown)) {
+			c.waiting = append(c.waiting, fmt.Sprintf("the hosts of wave %s cannot be chosen: %s cannot be read: %s", r.Waves[r.Wave].Name, zone, c.world.Unknown[zone]))
+		}
+		return false, nil
+	}
+	if len(hosts) == 0 {
+		c.stuck(fmt.Sprintf("no host matches the filter %q: there is nothing to roll out to", c.cfg.Hosts.Filter))
+		return false, nil
+	}
 	sizes := plan.Sizes(r.Speed.Waves, len(hosts))
 	c.keeper.Update(func(*state.Document) {
 		for i := range r.Waves {
@@ -68,7 +83,29 @@ func (c *Controller) beginWave(ctx context.Context, r *state.Rollout) error {
 	})
 	w := &r.Waves[r.Wave]
 	c.opt.Log.Info("wave begun", "wave", w.Name, "hosts", w.Size, "version", r.Version)
-	return c.keeper.Flush(ctx)
+	return true, c.keeper.Flush(ctx)
+}
+
+// barren pauses the rollout when the wave had hosts and all changes have ended,
+// and none of them is done: they are gone or failed, and nothing is known of
+// the version. The wave chooses other hosts when somebody resumes.
+func (c *Controller) barren(r *state.Rollout) bool {
+	w := &r.Waves[r.Wave]
+	if w.Changed.IsZero() || w.Size == 0 || len(c.changing) > 0 {
+		return false
+	}
+	for id := range r.Done {
+		if r.WaveOf(id) == r.Wave {
+			return false
+		}
+	}
+	reason := fmt.Sprintf("none of the %d hosts of wave %s is done: they are gone or failed; after resume it takes others", w.Size, w.Name)
+	c.opt.Log.Warn("a wave without a healthy host", "wave", w.Name)
+	c.keeper.Update(func(*state.Document) {
+		*w = state.Wave{WaveConfig: w.WaveConfig}
+		r.Stop(reason, time.Now())
+	})
+	return true
 }
 
 // todo lists the hosts that the waves so far have still to change, those that
