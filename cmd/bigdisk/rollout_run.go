@@ -126,8 +126,10 @@ func newRolloutReconcile() *cobra.Command {
 		Short: "Give hosts that lost their disk, or never had it, what they should have",
 		Long: `Compare every host with the version that it should have, and attach it where it
 is missing, within the rollout's limits: managed instance groups make hosts anew
-without the disks that were attached to them. While a rollout is under way its
-controller does this itself. The exit status is 1 if hosts are left without.`,
+without the disks that were attached to them. A rollout or rollback that is under
+way and that no controller carries out, or that somebody asks for meanwhile, it
+carries out first; while one is paused, it repairs hosts. The exit status is 1 if
+hosts are left without.`,
 		Example: "  bigdisk rollout reconcile\n  bigdisk rollout reconcile --watch --standby     # as a service",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -148,6 +150,7 @@ type rollbackOptions struct {
 	Waves         []string
 	MaxConcurrent int
 	MaxPerZone    string
+	MaxFailures   string
 }
 
 func newRolloutRollback() *cobra.Command {
@@ -158,8 +161,14 @@ func newRolloutRollback() *cobra.Command {
 		Use:   "rollback",
 		Short: "Take every host back to the version before",
 		Long: `End the rollout and begin one back to the version before it: of all hosts in one
-wave, unless --wave says otherwise. Hosts that kept the old disk only lose the
-new one. A controller at work is asked to do it; otherwise this command does.`,
+wave, unless --wave says otherwise, as many at a time as in the rollout. Hosts that
+kept the old disk get no other: the new one is taken away, at once or, where the
+host still uses it, once it has gone back. Hosts that fail do not stop it unless
+--max-failures says so: the others go back all the same.
+
+A controller at work is asked to do it, and the command returns as soon as it has
+begun; otherwise this command does it, and the exit status is 1 if more hosts
+failed to go back than the configuration's maxFailures.`,
 		Example: `  bigdisk rollout rollback --reason "v12 lacks python"
   bigdisk rollout rollback --wave 10%:5m --wave 100% --max-concurrent 200`,
 		Args: noArgs,
@@ -175,6 +184,7 @@ new one. A controller at work is asked to do it; otherwise this command does.`,
 	f.StringArrayVar(&back.Waves, "wave", nil, "waves of so many hosts, SHARE or SHARE:BAKE (repeatable; the last one is 100%)")
 	f.IntVar(&back.MaxConcurrent, "max-concurrent", 0, "`N` hosts in change at once (default as in the rollout)")
 	f.StringVar(&back.MaxPerZone, "max-per-zone", "", "`SHARE` of a zone's hosts in change at once (default as in the rollout)")
+	f.StringVar(&back.MaxFailures, "max-failures", "", "pause when more than this `SHARE` of a wave's hosts failed (default: go on until all others are back)")
 	run.AddFlags(f)
 	return cmd
 }
@@ -193,7 +203,7 @@ func runRollback(ctx context.Context, s *rollout.Service, opts *fleetOptions, ba
 
 // speed is what the flags ask for; nil if they say nothing.
 func (o *rollbackOptions) speed(config *fleet.Config) (*state.Speed, error) {
-	if len(o.Waves) == 0 && o.MaxConcurrent == 0 && o.MaxPerZone == "" {
+	if len(o.Waves) == 0 && o.MaxConcurrent == 0 && o.MaxPerZone == "" && o.MaxFailures == "" {
 		return nil, nil
 	}
 	speed := state.RollbackSpeed(state.SpeedOf(config.Rollout))
@@ -203,28 +213,43 @@ func (o *rollbackOptions) speed(config *fleet.Config) (*state.Speed, error) {
 	if o.MaxConcurrent > 0 {
 		speed.MaxConcurrent = o.MaxConcurrent
 	}
-	if o.MaxPerZone != "" {
-		share, err := fleet.ParseShare(o.MaxPerZone)
-		if err != nil {
-			return nil, usageError{fmt.Errorf("--max-per-zone: %w", err), "a number, or a percentage as in 20%"}
+	for name, to := range map[string]*fleet.Share{"max-per-zone": &speed.MaxPerZone, "max-failures": &speed.MaxFailures} {
+		text := map[string]string{"max-per-zone": o.MaxPerZone, "max-failures": o.MaxFailures}[name]
+		if text == "" {
+			continue
 		}
-		speed.MaxPerZone = share
+		share, err := fleet.ParseShare(text)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("--%s: %w", name, err), "a number, or a percentage as in 20%"}
+		}
+		*to = share
 	}
+	if err := o.waves(&speed); err != nil {
+		return nil, err
+	}
+	if err := speed.Check(); err != nil {
+		return nil, usageError{err, "see bigdisk rollout rollback --help"}
+	}
+	return &speed, nil
+}
+
+// waves puts the waves asked for into speed.
+func (o *rollbackOptions) waves(speed *state.Speed) error {
 	if len(o.Waves) == 0 {
-		return &speed, nil
+		return nil
 	}
 	speed.Waves = nil
 	for i, text := range o.Waves {
 		wave, err := parseWave(text, i+1)
 		if err != nil {
-			return nil, usageError{fmt.Errorf("--wave %s: %w", text, err), "write it as 10% or 10%:5m"}
+			return usageError{fmt.Errorf("--wave %s: %w", text, err), "write it as 10% or 10%:5m"}
 		}
 		speed.Waves = append(speed.Waves, wave)
 	}
 	if last := speed.Waves[len(speed.Waves)-1]; last.Hosts != fleet.Percent(100) {
-		return nil, usageError{errors.New("--wave: the last one has to be 100%"), "add --wave 100%"}
+		return usageError{errors.New("--wave: the last one has to be 100%"), "add --wave 100%"}
 	}
-	return &speed, nil
+	return nil
 }
 
 // parseWave reads SHARE or SHARE:BAKE.
