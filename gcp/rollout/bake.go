@@ -1,22 +1,102 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"bigdisk/gcp/guest"
 	"bigdisk/gcp/rollout/state"
 	"bigdisk/gcp/rollout/world"
 )
 
-// watchEvery is how often a host is asked during a bake, and watchBatch how
-// many are in one go.
 const (
+	// watchEvery is how often a host is asked during a bake, watchBatch how
+	// many are in one go, and watchers how many of them at a time.
 	watchEvery = 30 * time.Second
-	watchBatch = 10
+	watchBatch = 50
+	watchers   = 10
+	// heartbeats is how long the hosts' defaults make three heartbeats.
+	heartbeats = 15 * time.Minute
+	// clockSkew is how far a host's clock may be off.
+	clockSkew = 30 * time.Second
+	// unwatched is how long a bake may be looked away from before the time does
+	// not count.
+	unwatched = time.Minute
+	// maxRebakes is how often a bake starts over because hosts were changed
+	// again: where hosts come and go all the time it would never end.
+	maxRebakes = 3
 )
+
+// baking is what a controller has seen of a bake.
+type baking struct {
+	rollout string
+	wave    int
+	seen    time.Time // when it was last looked at
+	again   bool      // hosts of the wave are being changed again
+	times   int       // how often it started over
+}
+
+// baked reports whether the wave's bake is over: the time has passed under a
+// controller's eyes, and every host has said that it is well.
+func (c *Controller) baked(ctx context.Context, r *state.Rollout, now time.Time) bool {
+	w := &r.Waves[r.Wave]
+	c.putOff(r, now)
+	c.watchBake(ctx, r)
+	if now.Before(w.BakeUntil) {
+		c.waiting = append(c.waiting, fmt.Sprintf("wave %s bakes until %s", w.Name, w.BakeUntil.UTC().Format(time.RFC3339)))
+		return false
+	}
+	unheard := 0
+	for id := range r.Done {
+		if !c.watched[id].well && r.WaveOf(id) == r.Wave {
+			unheard++
+		}
+	}
+	if unheard > 0 {
+		c.waiting = append(c.waiting, fmt.Sprintf("%d hosts of wave %s have not said that they are well at the end of the bake", unheard, w.Name))
+	}
+	return unheard == 0
+}
+
+// putOff puts the end of the bake off by the time that nobody watched, and
+// starts the bake over when hosts of the wave were changed again. How much of
+// the bake an earlier controller saw is not known: all of it is still to come.
+func (c *Controller) putOff(r *state.Rollout, now time.Time) {
+	w, b := &r.Waves[r.Wave], &c.bake
+	until, why := w.BakeUntil, ""
+	if b.rollout != r.ID || b.wave != r.Wave {
+		*b = baking{rollout: r.ID, wave: r.Wave, seen: now}
+		until, why = now.Add(time.Duration(w.Bake)), "a new controller watches it"
+	}
+	if gap := now.Sub(b.seen); gap > unwatched {
+		until, why = until.Add(gap), fmt.Sprintf("nobody watched for %s", gap.Round(time.Second))
+	}
+	b.seen = now
+	changing := false
+	for id := range c.changing {
+		if w.Members.Has(id) {
+			changing = true
+			delete(c.watched, id)
+		}
+	}
+	if b.again && !changing && b.times < maxRebakes {
+		b.times++
+		until, why = now.Add(time.Duration(w.Bake)), "hosts were changed again"
+	}
+	b.again = changing
+	if until.After(w.BakeUntil) {
+		c.keeper.Update(func(*state.Document) {
+			w.BakeUntil = until
+			r.Note(now, fmt.Sprintf("wave %s: %s; baking until %s", w.Name, why, until.UTC().Format(time.RFC3339)))
+		})
+	}
+}
 
 // watch is what a host said during a bake.
 type watch struct {
@@ -27,11 +107,14 @@ type watch struct {
 
 // watched is what is remembered of it.
 type watched struct {
-	at  time.Time
-	bad int // how often in a row it was bad
+	at   time.Time // when it was asked
+	well bool      // whether it then was well
+	ok   time.Time // when it was last known to be well, or first asked
+	bad  int       // how often in a row it was bad
 }
 
-// watchBake asks some of the wave's hosts whether they still are well.
+// watchBake asks some of the wave's hosts whether they still are well, those
+// first that were not asked for longest.
 func (c *Controller) watchBake(ctx context.Context, r *state.Rollout) {
 	if c.watching {
 		return
@@ -40,26 +123,38 @@ func (c *Controller) watchBake(ctx context.Context, r *state.Rollout) {
 	for id := range r.Done {
 		due := time.Since(c.watched[id].at) >= max(watchEvery, c.opt.AskEvery)
 		if due && r.WaveOf(id) == r.Wave && c.changing[id] == nil {
-			if batch = append(batch, id); len(batch) == watchBatch {
-				break
-			}
+			batch = append(batch, id)
 		}
 	}
 	if len(batch) == 0 {
 		return
 	}
+	slices.SortFunc(batch, func(a, b world.ID) int {
+		return cmp.Or(c.watched[a].at.Compare(c.watched[b].at), cmp.Compare(a, b))
+	})
+	batch = batch[:min(len(batch), watchBatch)]
 	c.watching = true
-	c.spawn(ctx, func() {
-		var said []watch
-		for _, id := range batch {
-			if c.ask.wait(ctx, id, nil) != nil {
-				return
+	c.spawn(ctx, func() { c.askAll(ctx, batch) })
+}
+
+// askAll asks hosts for their reports and sends them to Run.
+func (c *Controller) askAll(ctx context.Context, batch []world.ID) {
+	said := make([]watch, len(batch))
+	var g errgroup.Group
+	g.SetLimit(watchers)
+	for i, id := range batch {
+		g.Go(func() error {
+			if err := c.ask.wait(ctx, id, nil); err != nil {
+				return err
 			}
 			report, err := c.cloud.Report(ctx, id)
-			said = append(said, watch{id, report, err})
-		}
+			said[i] = watch{id, report, err}
+			return nil
+		})
+	}
+	if g.Wait() == nil {
 		send(ctx, c.watches, said)
-	})
+	}
 }
 
 // asked takes in what hosts said: one that is bad twice in a row has failed.
@@ -69,33 +164,71 @@ func (c *Controller) asked(said []watch) {
 	c.keeper.Look(func(d *state.Document) { r = d.Rollout })
 	now := time.Now()
 	for _, s := range said {
+		if c.changing[s.host] != nil {
+			continue
+		}
 		was := c.watched[s.host]
-		was.at = now
-		why := c.unwell(r, s)
-		if why == "" {
-			was.bad = 0
-		} else if was.bad++; was.bad >= sickReports && r.Active() && r.Done.Has(s.host) {
+		if was.at = now; was.ok.IsZero() {
+			was.ok = now
+		}
+		why, bad := c.unwell(r, s, was.ok)
+		switch was.well = why == ""; {
+		case was.well:
+			was.bad, was.ok = 0, now
+		case bad:
+			was.bad++
+		}
+		c.watched[s.host] = was
+		if bad && was.bad >= sickReports && r.Active() && r.Done.Has(s.host) {
 			c.opt.Log.Warn("host got worse during the bake", "host", s.host, "why", why)
 			c.keeper.Update(func(*state.Document) {
 				delete(r.Done, s.host)
 				c.failHost(r, s.host, why, c.incarnation(s.host), now)
 			})
+			delete(c.watched, s.host)
 		}
-		c.watched[s.host] = was
 	}
 }
 
-// unwell says what is wrong with a host; "" if nothing is known to be.
-func (c *Controller) unwell(r *state.Rollout, s watch) string {
-	switch {
-	case s.err != nil:
-		return ""
-	case !world.SameVersion(c.cfg.Service, r.Version, s.report.Version):
-		return fmt.Sprintf("it reports on version %s again", s.report.Version)
-	case s.report.Health == guest.Failed:
-		return "the host says: " + s.report.Error
+// unwell says why a host is not known to be well, "" if it is, and whether that
+// is bad rather than something that may pass. ok is when it was last known to
+// be well.
+func (c *Controller) unwell(r *state.Rollout, s watch, ok time.Time) (why string, bad bool) {
+	bound := c.silentAfter(r)
+	long := time.Since(ok) > bound
+	_, unknown := c.world.Unknown[s.host.Zone()]
+	var started time.Time
+	if h := c.world.Hosts[s.host]; h != nil {
+		started = h.Started
 	}
-	return ""
+	stamp := s.report.Time.UTC().Format(time.RFC3339)
+	switch {
+	case errors.Is(s.err, world.ErrGone):
+		c.wanted = true // the look finds out whether it is
+		return "it is gone", false
+	case s.err != nil:
+		return fmt.Sprintf("silent since %s: %v", ok.UTC().Format(time.RFC3339), s.err), long && !unknown && c.lookErr == nil
+	case !world.SameVersion(c.cfg.Service, r.Version, s.report.Version):
+		return fmt.Sprintf("it reports on version %s again", s.report.Version), true
+	case s.report.Health == guest.Failed:
+		return "the host says: " + s.report.Error, true
+	case time.Since(s.report.Time) > bound:
+		return "silent since " + stamp, true
+	case s.report.Time.Before(started.Add(-clockSkew)):
+		return fmt.Sprintf("silent since %s, and started anew at %s", stamp, started.UTC().Format(time.RFC3339)),
+			time.Since(started) > time.Duration(r.Speed.HealthTimeout)
+	case s.report.Health != guest.OK:
+		return fmt.Sprintf("it says %s since %s", s.report.Health, ok.UTC().Format(time.RFC3339)), long
+	}
+	return "", false
+}
+
+// silentAfter is how old a report may be.
+func (c *Controller) silentAfter(r *state.Rollout) time.Duration {
+	if c.opt.SilentAfter > 0 {
+		return c.opt.SilentAfter
+	}
+	return max(heartbeats, time.Duration(r.Speed.HealthTimeout))
 }
 
 func (c *Controller) incarnation(id world.ID) uint64 {

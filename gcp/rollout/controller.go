@@ -23,6 +23,10 @@ type Options struct {
 	// LookEvery is the time between two looks at the whole fleet; 30 seconds by
 	// default.
 	LookEvery time.Duration
+	// SilentAfter is how old a host's last report may be during a bake before
+	// the host has failed; by default three of the hosts' heartbeats, 15 minutes,
+	// or the rollout's health timeout if that is longer.
+	SilentAfter time.Duration
 	// StopWhenPaused ends Run with [ErrPaused] instead of waiting for somebody
 	// to resume.
 	StopWhenPaused bool
@@ -80,6 +84,7 @@ type Controller struct {
 	waiting  []string              // what the wave waits for
 	watching bool                  // hosts are being asked during a bake
 	watched  map[world.ID]watched  // what they said
+	bake     baking                // what was seen of the bake under way
 	pass     *state.Reconcile      // of a reconciliation
 }
 

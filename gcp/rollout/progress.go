@@ -24,14 +24,13 @@ func (c *Controller) progress(ctx context.Context, r *state.Rollout, todo int) e
 	case w.Changed.IsZero():
 		c.keeper.Update(func(*state.Document) {
 			w.Changed, w.BakeUntil = now, now.Add(time.Duration(w.Bake))
+			c.bake = baking{rollout: r.ID, wave: r.Wave, seen: now}
 			if w.Bake > 0 {
 				r.Note(now, fmt.Sprintf("wave %s: all hosts changed; baking for %s", w.Name, time.Duration(w.Bake)))
 			}
 		})
 		return c.keeper.Flush(ctx)
-	case now.Before(w.BakeUntil):
-		c.waiting = append(c.waiting, fmt.Sprintf("wave %s bakes until %s", w.Name, w.BakeUntil.UTC().Format(time.RFC3339)))
-		c.watchBake(ctx, r)
+	case w.Bake > 0 && !c.baked(ctx, r, now):
 		return nil
 	case busy || !c.certain(r):
 		return nil
