@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+
+	"github.com/zeebo/blake3"
 )
 
 // FileSum stands for the contents of a regular file: files with the same sum
@@ -41,9 +43,24 @@ func (s *FileSums) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// DataSum is the BLAKE3 of a unit's own data as it lies in an image, followed
-// by the sums of all its files.
+// DataSum is the BLAKE3 of a unit's own data as it lies in an image (squashfs;
+// nothing for ext4, where the files' sums cover it), followed by the sums of all
+// its files.
 type DataSum [32]byte
+
+// Sum is the DataSum of sums alone; nil if there are none.
+func (s FileSums) Sum() *DataSum {
+	if len(s) == 0 {
+		return nil
+	}
+	h := blake3.New()
+	for i := range s {
+		h.Write(s[i][:])
+	}
+	sum := new(DataSum)
+	h.Sum(sum[:0])
+	return sum
+}
 
 // String returns the sum in lower-case hexadecimal.
 func (d DataSum) String() string { return hex.EncodeToString(d[:]) }

@@ -85,8 +85,9 @@ type Unit struct {
 	Files, Bytes int64
 	// Sums has a sum for each of the files that is not empty.
 	Sums FileSums
-	// Data is the sum of what Extents hold and of Sums; nil in formats where
-	// Sums say what lies there, and for a unit without files that are not empty.
+	// Data is the sum of what Extents hold and of Sums; where Sums say what lies
+	// in the extents, of Sums alone. nil for a unit without files that are not
+	// empty.
 	Data *DataSum
 }
 

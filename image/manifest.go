@@ -129,7 +129,7 @@ type ManifestPath struct {
 	NarSize int64      `json:"narSize"`
 	Files   int64      `json:"files"`
 	Data    []Extent   `json:"data,omitempty"`
-	// DataSum is the BLAKE3 of what Data holds and of Sums, in squashfs images.
+	// DataSum is the BLAKE3 of what Data holds, in squashfs images, and of Sums.
 	DataSum *DataSum `json:"blake3,omitempty"`
 	// Sums are those of the path's regular files that are not empty, in NAR
 	// order.

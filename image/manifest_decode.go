@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 )
 
@@ -41,7 +40,7 @@ func DecodeManifest(r io.Reader) (*Manifest, error) {
 
 // ReadManifest decodes the manifest in the file name.
 func ReadManifest(name string) (*Manifest, error) {
-	f, err := os.Open(name)
+	f, err := OpenFile(name)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/fsouza/fake-gcs-server/fakestorage"
+	"golang.org/x/sys/unix"
 
 	"bigdisk/bundle/source/sourcetest"
 	"bigdisk/bundle/store"
@@ -354,5 +355,103 @@ func TestBaseInBucket(t *testing.T) {
 	onto.Base = "gs://images/v2/part.sqsh"
 	if _, err := Build(t.Context(), onto); !strings.Contains(fmt.Sprint(err), "gs://images/v2/part.sqsh") {
 		t.Errorf("a base that is not there: %v", err)
+	}
+}
+
+// TestBaseRestOfBlock wants what stands behind a file's end in its last block to
+// be noticed: the block is copied as a whole.
+func TestBaseRestOfBlock(t *testing.T) {
+	m := sourcetest.NewMemory()
+	path := m.Add(t, "short", []sourcetest.File{sourcetest.Dir(""), sourcetest.Reg("file", "a few words that nothing else has\n")})
+	from, dir := t.TempDir(), t.TempDir()
+	m.WriteStore(t, from)
+	opts := BuildOptions{From: []string{from}, NoCheckSigs: true, Paths: []string{string(path)}, Size: 64 << 20, Output: filepath.Join(dir, "base.raw")}
+	if _, err := Build(t.Context(), opts); err != nil {
+		t.Fatal(err)
+	}
+	b := readFile(t, opts.Output)
+	at := bytes.Index(b, []byte("that nothing else has\n"))
+	b[at+300] = 'x'
+	if err := os.WriteFile(opts.Output, b, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	opts.Base, opts.Output = opts.Output, filepath.Join(dir, "new.raw")
+	if _, err := Build(t.Context(), opts); !errors.Is(err, base.ErrDamaged) || !strings.Contains(err.Error(), string(path)) {
+		t.Errorf("error %v, want damage in %s", err, path)
+	}
+}
+
+// TestBaseSums wants two sums that changed places in an ext4 image's manifest to
+// be noticed, also where the files lie with another path.
+func TestBaseSums(t *testing.T) {
+	m := sourcetest.NewMemory()
+	one, two := sourcetest.Reg("one", "the first of two\n"), sourcetest.Reg("two", "the second of two\n")
+	m.Add(t, "a", []sourcetest.File{sourcetest.Dir(""), one, two})
+	m.Add(t, "b", []sourcetest.File{sourcetest.Dir(""), one, two})
+	from, dir := t.TempDir(), t.TempDir()
+	m.WriteStore(t, from)
+	opts := BuildOptions{From: []string{from}, NoCheckSigs: true, Size: 64 << 20, Output: filepath.Join(dir, "base.raw")}
+	for _, p := range m.Paths() {
+		opts.Paths = append(opts.Paths, string(p))
+	}
+	if _, err := Build(t.Context(), opts); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		changed, err := image.ReadManifest(ManifestName(opts.Output))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := changed.Paths[i].Sums
+		s[0], s[1] = s[1], s[0]
+		onto := opts
+		onto.Base, onto.Output, onto.BaseManifest = opts.Output, filepath.Join(dir, "new.raw"), filepath.Join(dir, "changed.json")
+		f, err := os.Create(onto.BaseManifest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(changed.Encode(f), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Build(t.Context(), onto); !errors.Is(err, base.ErrDamaged) || !strings.Contains(err.Error(), string(changed.Paths[i].Path)) {
+			t.Errorf("path %d: error %v, want damage in %s", i, err, changed.Paths[i].Path)
+		}
+		onto.BaseOptional = true
+		if _, err := Build(t.Context(), onto); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(readFile(t, onto.Output), readFile(t, opts.Output)) {
+			t.Errorf("path %d: with an optional base the image is another", i)
+		}
+	}
+}
+
+// TestBaseNames covers bases that are no files, and outputs that would write over
+// what the base is.
+func TestBaseNames(t *testing.T) {
+	dir := t.TempDir()
+	fifo, file := filepath.Join(dir, "fifo"), filepath.Join(dir, "base.sqsh")
+	if err := errors.Join(unix.Mkfifo(fifo, 0o666), os.WriteFile(file, nil, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	opts := BuildOptions{From: []string{dir}, NoCheckSigs: true, Paths: []string{"/nix/store/00000000000000000000000000000000-x"}, Format: Squashfs}
+	for _, c := range []struct {
+		base, output string
+		err          error
+	}{
+		{file, ManifestName(file), ErrUsage},
+		{ManifestName(file), file, ErrUsage},
+	} {
+		o := opts
+		o.Base, o.Output = c.base, c.output
+		if _, err := Build(t.Context(), o); !errors.Is(err, c.err) {
+			t.Errorf("%s on %s: %v", c.output, c.base, err)
+		}
+	}
+	if _, err := image.OpenFile(fifo); !errors.Is(err, image.ErrNotFile) {
+		t.Errorf("a FIFO: %v", err)
+	}
+	if _, err := image.ReadManifest(fifo); !errors.Is(err, image.ErrNotFile) {
+		t.Errorf("a FIFO for a manifest: %v", err)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"bigdisk/bundle/store"
@@ -78,7 +77,7 @@ func (b *builder) tryBase(ctx context.Context) (closer io.Closer, err error) {
 		}
 		return b.newBase(ctx, disk, disk.size, m, closer)
 	}
-	f, err := os.Open(b.opts.Base)
+	f, err := image.OpenFile(b.opts.Base)
 	if err != nil {
 		return nil, fmt.Errorf("--base: %w", err)
 	}

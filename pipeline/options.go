@@ -176,6 +176,13 @@ type BuildResult struct {
 // ManifestName is the file that describes the image in the file output.
 func ManifestName(output string) string { return output + ".manifest.json" }
 
+// samePath tells whether two names are the same but for how they are written.
+func samePath(a, b string) bool {
+	a, errA := filepath.Abs(a)
+	b, errB := filepath.Abs(b)
+	return errA == nil && errB == nil && a == b
+}
+
 // baseManifest is where the base's manifest is, if that is in a file.
 func (o *BuildOptions) baseManifest() string {
 	if o.BaseManifest != "" {
@@ -240,6 +247,9 @@ func (o BuildOptions) withDefaults() (BuildOptions, error) {
 	}
 	if o.BaseManifest != "" && inBucket(o.Base) {
 		return o, fmt.Errorf("%w: the manifest of %s is beside it: leave --base-manifest out", ErrUsage, o.Base)
+	}
+	if o.Base != "" && !o.InPlace && (samePath(o.Output, o.baseManifest()) || samePath(ManifestName(o.Output), o.Base)) {
+		return o, fmt.Errorf("%w: -o %s would write over the base or its manifest: choose another name", ErrUsage, o.Output)
 	}
 	if o.CacheSize < 0 || o.Cache == "" && o.CacheSize != 0 {
 		return o, fmt.Errorf("%w: --cache-size is about a cache: give --cache", ErrUsage)

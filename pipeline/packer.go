@@ -10,6 +10,7 @@ import (
 
 	"bigdisk/bundle/source"
 	"bigdisk/bundle/store"
+	"bigdisk/bundle/store/tempfile"
 	"bigdisk/gcp/bucket"
 	"bigdisk/image"
 	"bigdisk/image/base"
@@ -122,7 +123,10 @@ func (p *packer) pack(ctx context.Context, src source.Source, info *store.PathIn
 	defer p.slots.Release(int64(opts.Jobs))
 	f, err := p.cache.New()
 	if err != nil {
-		return nil, err
+		p.logger.Warn("the cache takes no new files", "cache", p.cache, "path", info.Path, "error", err)
+		if f, err = tempfile.New(p.writer.ScratchDir); err != nil {
+			return nil, err
+		}
 	}
 	entries, err := func() ([]base.Entry, error) {
 		if _, err := packed.Write(ctx, f, info, c, opts); err != nil {

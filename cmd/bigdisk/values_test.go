@@ -14,7 +14,7 @@ func TestByteSize(t *testing.T) {
 			t.Errorf("%s is written %s, which reads as %d, %v", text, got.String(), again, err)
 		}
 	}
-	for _, text := range []string{"", "0", "-4K", "K", "4KK", "4.5K", "0x10", "9999999999", "4 K", "4T"} {
+	for _, text := range []string{"", "0", "-4K", "K", "4KK", "4.5K", "0x10", "9999999999", "4 K", "4P"} {
 		if got := byteSize(7); got.Set(text) == nil {
 			t.Errorf("%q is taken for %d", text, got)
 		}

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"cloud.google.com/go/compute/metadata"
 	"cloud.google.com/go/storage"
 	"google.golang.org/api/googleapi"
 )
@@ -71,8 +72,11 @@ func transient(err error) bool {
 		unknown x509.UnknownAuthorityError
 		request *url.Error
 		network net.Error
+		login   metadata.NotDefinedError
 	)
 	switch {
+	case errors.As(err, &login): // a machine without a service account will not get one
+		return false
 	case errors.As(err, &api):
 		return api.Code == http.StatusRequestTimeout || api.Code == http.StatusTooManyRequests || api.Code >= 500 || damaged(api)
 	case errors.Is(err, context.Canceled), errors.As(err, &cert), errors.As(err, &unknown):

@@ -1,6 +1,7 @@
 package base
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -108,7 +109,16 @@ func (u *unit) file(n *read.Node, sum image.FileSum) (*image.Kept, error) {
 			u.lengths[t.Start] = max(u.lengths[t.Start], t.Offset+uint32(n.Size%size))
 		}
 	} else if !u.base.trust {
-		k.Check = func() error { return u.checkFile(n, sum) }
+		k.Check = func() error {
+			err := u.checkFile(n, sum)
+			if err == nil {
+				err = u.checkRest(n.Size, place)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %s: %w", u.base.name, u.path.Path, err)
+			}
+			return nil
+		}
 	}
 	return k, nil
 }
@@ -153,7 +163,13 @@ func (u *unit) setLengths() {
 
 // check reads the path's own data and holds it against the manifest.
 func (u *unit) check(ctx context.Context) error {
-	if u.path.DataSum == nil {
+	if u.files > 0 && u.path.DataSum == nil {
+		return fmt.Errorf("%w: its manifest has no sum of the path's data", ErrDamaged)
+	}
+	if u.base.manifest.Image.Format == read.Ext4 {
+		if sum := u.path.Sums.Sum(); sum != nil && *sum != *u.path.DataSum {
+			return fmt.Errorf("%w: its files' sums have the sum %s, its manifest says %s", ErrDamaged, sum, u.path.DataSum)
+		}
 		for _, f := range u.own {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -161,7 +177,13 @@ func (u *unit) check(ctx context.Context) error {
 			if err := u.checkFile(f.node, f.kept.Sum); err != nil {
 				return err
 			}
+			if err := u.checkRest(f.node.Size, f.kept.Place); err != nil {
+				return err
+			}
 		}
+		return nil
+	}
+	if u.path.DataSum == nil {
 		return nil
 	}
 	h := blake3.New()
@@ -186,6 +208,29 @@ func (u *unit) check(ctx context.Context) error {
 	h.Sum(sum[:0])
 	if sum != *u.path.DataSum {
 		return fmt.Errorf("%w: its data has the sum %s, its manifest says %s", ErrDamaged, sum, u.path.DataSum)
+	}
+	return nil
+}
+
+// checkRest wants zeros behind a file's end in its last block, in ext4: the block
+// is copied as a whole.
+func (u *unit) checkRest(size int64, p image.FilePlace) error {
+	const blockSize = filesum.BlockSize
+	last, used := size/blockSize, size%blockSize
+	if used == 0 {
+		return nil
+	}
+	for _, r := range p.Runs {
+		if last < r.Logical || last >= r.Logical+r.Length {
+			continue
+		}
+		rest := make([]byte, blockSize-used)
+		if err := image.ReadFull(u.base.fs, rest, (r.Physical+last-r.Logical)*blockSize+used); err != nil {
+			return fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		if !bytes.Equal(rest, make([]byte, len(rest))) {
+			return fmt.Errorf("%w: there is something behind a file's end in its last block", ErrDamaged)
+		}
 	}
 	return nil
 }

@@ -118,6 +118,7 @@ func (b *builder) unit(name string) {
 	if b.inUnit {
 		last := &b.layout.Units[len(b.layout.Units)-1]
 		last.Sums, last.Extents = slices.Clone(b.sums), b.own.extents()
+		last.Data = last.Sums.Sum()
 	}
 	b.sums, b.own = b.sums[:0], b.own[:0]
 	b.inUnit = name != ""

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -50,6 +52,9 @@ func OpenDisk(name string) (*FileDisk, error) {
 	case !st.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is neither a file nor a block device", name)
 	}
+	if loop := loopOn(st); loop != "" {
+		return nil, fmt.Errorf("%s: %w: it is what %s shows", name, ErrBusy, loop)
+	}
 	d.File, err = os.OpenFile(name, flags, 0)
 	if errors.Is(err, unix.EBUSY) {
 		return nil, fmt.Errorf("%s: %w", name, ErrBusy)
@@ -62,6 +67,22 @@ func OpenDisk(name string) (*FileDisk, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return d, nil
+}
+
+// loopOn returns the loop device that shows a file, "" if none is known to.
+func loopOn(file os.FileInfo) string {
+	names, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		backing, err := os.Stat(strings.TrimSuffix(string(text), "\n"))
+		if err == nil && os.SameFile(backing, file) {
+			return "/dev/" + filepath.Base(filepath.Dir(filepath.Dir(name)))
+		}
+	}
+	return ""
 }
 
 func (d *FileDisk) lock() (err error) {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"bigdisk/image"
 )
 
 // Dir is a cache in a directory. Files get their names when they are whole; a
@@ -41,7 +43,7 @@ func (d *Dir) name(key string) string { return filepath.Join(d.dir, key[:2], key
 
 // Get opens a file; see [Cache].
 func (d *Dir) Get(_ context.Context, key string) (*os.File, error) {
-	f, err := os.Open(d.name(key))
+	f, err := image.OpenFile(d.name(key))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", key, ErrNotFound)
 	}
