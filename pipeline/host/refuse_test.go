@@ -32,7 +32,7 @@ func TestMountRefuses(t *testing.T) {
 		"label":            {"v2.raw tree.raw gpt.raw", edit(func(m *image.Manifest) { m.Image.Label = "other" }), `its label is "bigdisk-`},
 		"given label":      {"v2.raw v2.sqsh", func(_ *testing.T, h *testHost, _ string) { h.Label = "other" }, `not "other"`},
 		"format":           {"v2.raw", manifestOf("v2.sqsh"), "it has ext4, but its manifest says squashfs"},
-		"other image":      {"v2.sqsh", manifestOf("later.sqsh"), "it has 4 modules, but its manifest 2"},
+		"other image":      {"v2.sqsh", manifestOf("later.sqsh"), "the chunk at byte 0 hashes to"},
 		"store paths":      {"v2.sqsh v2.raw", edit(func(m *image.Manifest) { m.Paths = m.Paths[1:]; m.Totals.StorePaths-- }), "its database has 11 store paths, but its manifest 10"},
 		"shorter":          {"v2.sqsh", edit(func(m *image.Manifest) { m.Image.Size += 4096 }), "bytes, but its manifest says"},
 		"partition":        {"v2.raw", edit(func(m *image.Manifest) { m.Image.Part = &image.Extent{Offset: 1 << 20, Length: 1 << 20} }), "its filesystem starts at byte 0"},
@@ -54,7 +54,7 @@ func TestMountRefuses(t *testing.T) {
 		"schema":           {"v2.raw", unsummed(overwrite(schemaPath, 0, 2)), "its schema is"},
 		"store path":       {"v2.raw", unsummed(overwriteText("", "greet the world", "greet the wurld")), "its NAR hashes to"},
 		"chunk":            {"v2.raw", overwriteText("", "greet the world", "greet the wurld"), "the chunk at byte"},
-		"compressed":       {"v2.sqsh", flipData, "its NAR hashes to"},
+		"compressed":       {"v2.sqsh", unsummed(flipData), "its NAR hashes to"},
 		"full: store path": {"v2.raw", unsummed(fullOnly(overwriteText("", "greet the world", "greet the wurld"))), "errors: "},
 	} {
 		for _, kind := range strings.Fields(c.kinds) {
