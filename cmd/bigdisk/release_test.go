@@ -172,7 +172,8 @@ func TestReleaseKilled(t *testing.T) {
 				}
 				for i, s := range before.Stages {
 					now := r.Run.Stages[i]
-					skipped := strings.Contains(stderr, "release: "+s.Name+": done at ")
+					// One that was killed in its last moment may have done everything.
+					skipped := strings.Contains(stderr, "release: "+s.Name+": done at ") || r.Nothing
 					if done := !s.Done.IsZero(); done != skipped || done && (now.Attempts != s.Attempts || !now.Done.Equal(s.Done)) {
 						t.Errorf("stage %s was %+v, is %+v, said to be done: %v\n%s", s.Name, s, now, skipped, stderr)
 					}
