@@ -140,6 +140,9 @@ func TestHugeHole(t *testing.T) {
 	}
 	defer file.Close()
 	if err := file.Truncate(10*tib + 5); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
 		t.Skipf("the file system has no files of 10 TiB: %v", err)
 	}
 	if _, err := file.WriteAt([]byte("data"), 7*tib); err != nil {
