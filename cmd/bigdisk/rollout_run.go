@@ -74,8 +74,9 @@ func newRolloutStart() *cobra.Command {
 		Long: `Carry out a rollout until it ends. It may be killed at any moment; start goes on
 with it, on any machine, as soon as the lease of the one that was killed has run
 out. When too many hosts fail, the rollout pauses itself (or rolls itself back:
-onFailure), and start waits for bigdisk rollout resume, rollback or abort. The
-exit status is 0 only if the version is on the hosts.`,
+onFailure), and start waits for bigdisk rollout resume, rollback or abort. A
+bigdisk rollout reconcile --watch that is at work makes room for it. The exit
+status is 0 only if the version is on the hosts.`,
 		Example: `  bigdisk rollout start --version v12
   bigdisk rollout start                       # go on with what is under way
   bigdisk rollout start --version v12 --stop-when-paused    # in CI`,
@@ -128,8 +129,9 @@ func newRolloutReconcile() *cobra.Command {
 is missing, within the rollout's limits: managed instance groups make hosts anew
 without the disks that were attached to them. A rollout or rollback that is under
 way and that no controller carries out, or that somebody asks for meanwhile, it
-carries out first; while one is paused, it repairs hosts. The exit status is 1 if
-hosts are left without.`,
+carries out first; while one is paused, it repairs hosts. With --watch it makes
+room for bigdisk rollout start, and comes back when that has ended or died. The
+exit status is 1 if hosts are left without.`,
 		Example: "  bigdisk rollout reconcile\n  bigdisk rollout reconcile --watch --standby     # as a service",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

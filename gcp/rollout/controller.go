@@ -30,6 +30,9 @@ type Options struct {
 	// StopWhenPaused ends Run with [ErrPaused] instead of waiting for somebody
 	// to resume.
 	StopWhenPaused bool
+	// Yields makes Run and Reconcile end when a process that wants to carry out a
+	// rollout asks for the lease, as a service that runs always does.
+	Yields bool
 	// Log gets what happens, for people; nil logs nothing.
 	Log *slog.Logger
 }
@@ -51,6 +54,8 @@ var (
 	ErrPaused = errors.New("the rollout is paused")
 	// ErrNothing is wrapped by errors about a rollout that is not there.
 	ErrNothing = errors.New("there is no rollout under way")
+	// errYielded ends a controller that was asked for the lease.
+	errYielded = errors.New("the lease was asked for")
 )
 
 // Controller carries out the rollout in its keeper's document.
@@ -86,6 +91,7 @@ type Controller struct {
 	watched  map[world.ID]watched  // what they said
 	bake     baking                // what was seen of the bake under way
 	pass     *state.Reconcile      // of a reconciliation
+	yielded  bool                  // the lease was asked for, and is to be given back
 }
 
 // settled is a host whose change ended after the last look was begun, which does not show what it has now.
@@ -170,6 +176,11 @@ func (c *Controller) settle(ctx context.Context) error {
 		t := time.NewTimer(min(maxPause, tick<<min(try, 5)))
 		select {
 		case <-t.C:
+		case <-c.keeper.Changed():
+			t.Stop()
+			if c.answer(); c.yielded {
+				return errYielded
+			}
 		case <-c.keeper.Lost():
 			t.Stop()
 			return c.keeper.Fresh()
@@ -182,7 +193,9 @@ func (c *Controller) settle(ctx context.Context) error {
 
 // advance does everything that can be done now.
 func (c *Controller) advance(ctx context.Context) (ended bool, err error) {
-	c.answer()
+	if c.answer(); c.yielded {
+		return true, errYielded
+	}
 	c.lookAgain(ctx)
 	var r *state.Rollout
 	var request *state.Request
@@ -233,14 +246,16 @@ func (c *Controller) answer() {
 	switch {
 	case q == nil:
 		return
-	case (q.Action == state.Rollback || q.Action == state.Abort) && len(c.changing) > 0:
+	case (q.Action == state.Rollback || q.Action == state.Abort || c.yields(q)) && len(c.changing) > 0:
 		c.halt()
 		return
 	}
 	now := time.Now()
 	var err error
 	c.keeper.Update(func(d *state.Document) {
-		if err = d.Apply(q, now); err != nil {
+		if c.yields(q) {
+			c.yielded, d.Answer = true, ""
+		} else if err = d.Apply(q, now); err != nil {
 			d.Answer = err.Error()
 		} else {
 			d.Answer = ""
@@ -254,6 +269,9 @@ func (c *Controller) answer() {
 	c.opt.Log.Info(q.Action+" as asked", "by", q.By, "reason", q.Reason)
 	c.afresh()
 }
+
+// yields reports whether the lease is asked for, and to be given.
+func (c *Controller) yields(q *state.Request) bool { return q.Action == state.Yield && c.opt.Yields }
 
 // halt tells all hosts in change to stop before their next step.
 func (c *Controller) halt() {

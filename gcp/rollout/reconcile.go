@@ -63,7 +63,9 @@ func (c *Controller) Reconcile(ctx context.Context, watch bool) error {
 
 // repair goes on with the pass.
 func (c *Controller) repair(ctx context.Context, watch bool) (ended bool, err error) {
-	c.answer()
+	if c.answer(); c.yielded {
+		return true, errYielded
+	}
 	c.lookAgain(ctx)
 	var asked, running bool
 	c.keeper.Look(func(d *state.Document) {

@@ -31,9 +31,11 @@ type Service struct {
 	// TTL is how long after its last heartbeat a controller is taken for dead; 0 is
 	// 30 seconds.
 	TTL time.Duration
-	// Standby makes commands that need the lease wait for a living holder to go.
+	// Standby makes Start and Reconcile wait for a living holder to go.
 	Standby bool
 	Options Options
+
+	waitingFor string // the owner of the lease that was last said to be waited for
 }
 
 var (
@@ -52,18 +54,9 @@ var (
 // closeTimeout is how long giving back the lease may take.
 const closeTimeout = 20 * time.Second
 
-// hold runs f with the lease. The lease is given back however f ends.
-func (s *Service) hold(ctx context.Context, purpose string, f func(*lease.Keeper) error) (err error) {
-	s.Options.fill()
-	keeper, err := lease.Acquire(ctx, s.Store, s.Config.Service, lease.Options{
-		Holder: s.Holder, Purpose: purpose, TTL: s.TTL, Wait: s.Standby,
-		Waiting: func(l state.Lease) {
-			s.Options.Log.Info("the lease is held; watching whether its holder lives", "holder", lease.Held(&l))
-		},
-	})
-	if err != nil {
-		return err
-	}
+// hold runs f with a lease that was taken. The lease is given back however f
+// ends.
+func (s *Service) hold(ctx context.Context, keeper *lease.Keeper, f func(*lease.Keeper) error) (err error) {
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
@@ -76,10 +69,14 @@ func (s *Service) hold(ctx context.Context, purpose string, f func(*lease.Keeper
 
 // Start carries out the rollout of a version until it ends: a new one, or the
 // one of that version that is under way. With version "" it goes on with whatever
-// is under way. It returns nil only if the rollout, or the rollback that it goes
-// on with, is done.
+// is under way. A reconcile service gives its lease away for that. It returns
+// nil only if the rollout, or the rollback that it goes on with, is done.
 func (s *Service) Start(ctx context.Context, version string) error {
-	return s.hold(ctx, "rollout", func(k *lease.Keeper) error {
+	keeper, err := s.claim(ctx)
+	if err != nil {
+		return err
+	}
+	return s.hold(ctx, keeper, func(k *lease.Keeper) error {
 		if err := s.begin(ctx, k, version); err != nil {
 			return err
 		}
@@ -180,7 +177,14 @@ func (s *Service) carryOut(ctx context.Context, k *lease.Keeper) error {
 // work it is asked to, and byController is set; otherwise this process carries
 // it out.
 func (s *Service) Rollback(ctx context.Context, reason string, speed *state.Speed) (byController bool, err error) {
-	err = s.hold(ctx, "rollback", func(k *lease.Keeper) error {
+	keeper, err := s.acquire(ctx, purposeRollback, false)
+	if errors.Is(err, lease.ErrHeld) {
+		return true, s.Ask(ctx, state.Rollback, reason, speed)
+	}
+	if err != nil {
+		return false, err
+	}
+	return false, s.hold(ctx, keeper, func(k *lease.Keeper) error {
 		q := state.Request{ID: uuid.NewString(), Action: state.Rollback, By: s.Holder, At: time.Now(), Reason: reason, Plan: speed}
 		var refused error
 		k.Update(func(d *state.Document) {
@@ -200,10 +204,6 @@ func (s *Service) Rollback(ctx context.Context, reason string, speed *state.Spee
 		}
 		return err
 	})
-	if errors.Is(err, lease.ErrHeld) {
-		return true, s.Ask(ctx, state.Rollback, reason, speed)
-	}
-	return false, err
 }
 
 // failedBack is the error of a rollback that ended with more failed hosts than
@@ -290,12 +290,8 @@ func (s *Service) answer(ctx context.Context, q *state.Request) error {
 		case time.Now().After(deadline):
 			return fmt.Errorf("%w within %s: it is %s; it, or the next one, does what was asked", ErrUnanswered, answerTimeout, lease.Held(d.Lease))
 		}
-		t := time.NewTimer(answerEvery)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return ctx.Err()
+		if err := sleep(ctx, answerEvery); err != nil {
+			return err
 		}
 	}
 }
@@ -303,23 +299,42 @@ func (s *Service) answer(ctx context.Context, q *state.Request) error {
 // Reconcile gives every host what it should have: once, or until ctx ends. A
 // rollout or rollback that is under way, or that somebody asks for meanwhile, it
 // carries out first, since nobody else can while it holds the lease. While a
-// rollout is paused, it repairs.
+// rollout is paused, it repairs. With watch, it gives its lease to a process
+// that wants to carry out a rollout, and takes it again when that has ended or
+// died.
 func (s *Service) Reconcile(ctx context.Context, watch bool) error {
-	return s.hold(ctx, "reconcile", func(k *lease.Keeper) error {
-		for {
-			err := New(s.Config, s.Cloud, k, s.Options).Reconcile(ctx, watch)
-			if !errors.Is(err, errUnderWay) {
-				return err
-			}
-			s.Options.Log.Info("there is a rollout under way; carrying it out")
-			run := s.Options
-			run.StopWhenPaused = true
-			err = New(s.Config, s.Cloud, k, run).Run(ctx)
-			if err != nil && (!watch || !errors.Is(err, ErrPaused)) {
-				return err
-			}
+	for wait := s.Standby; ; wait = true {
+		keeper, err := s.acquire(ctx, purposeReconcile, wait)
+		if err != nil {
+			return err
 		}
-	})
+		err = s.hold(ctx, keeper, func(k *lease.Keeper) error { return s.reconcile(ctx, k, watch) })
+		if !errors.Is(err, errYielded) {
+			return err
+		}
+		if err := s.leave(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// reconcile repairs, and carries out what is under way, in turn.
+func (s *Service) reconcile(ctx context.Context, k *lease.Keeper, watch bool) error {
+	repair := s.Options
+	repair.Yields = watch
+	run := repair
+	run.StopWhenPaused = true
+	for {
+		err := New(s.Config, s.Cloud, k, repair).Reconcile(ctx, watch)
+		if !errors.Is(err, errUnderWay) {
+			return err
+		}
+		s.Options.Log.Info("there is a rollout under way; carrying it out")
+		err = New(s.Config, s.Cloud, k, run).Run(ctx)
+		if err != nil && (!watch || !errors.Is(err, ErrPaused)) {
+			return err
+		}
+	}
 }
 
 // Document reads the document.

@@ -75,6 +75,8 @@ func (d *Document) Apply(q *Request, now time.Time) error {
 		return d.abort(q, now)
 	case Rollback:
 		return d.rollback(q, now)
+	case Yield:
+		return fmt.Errorf("%w: only a reconcile service that runs always gives its lease away", ErrRefused)
 	}
 	return fmt.Errorf("%w: %q is not something to ask for", ErrRefused, q.Action)
 }

@@ -124,7 +124,7 @@ func (d *Document) check() error {
 
 func (q *Request) check() error {
 	switch q.Action {
-	case Pause, Resume, Abort:
+	case Pause, Resume, Abort, Yield:
 		return nil
 	case Rollback:
 		if q.Plan == nil {

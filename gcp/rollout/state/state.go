@@ -77,6 +77,10 @@ const (
 	Resume   = "resume"
 	Abort    = "abort"
 	Rollback = "rollback"
+	// Yield asks a reconcile service to give the lease to who wants to carry out
+	// a rollout, and to come back when that is over. It changes nothing in the
+	// document.
+	Yield = "yield"
 )
 
 // Request is what a process without the lease asks of the one that has it.
