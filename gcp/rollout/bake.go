@@ -38,17 +38,17 @@ type baking struct {
 	rollout string
 	wave    int
 	seen    time.Time // when it was last looked at
-	again   bool      // hosts of the wave are being changed again
-	times   int       // how often it started over
+	again   bool      // it starts over: hosts of the wave are being changed again
+	times   int       // how often it has
 }
 
-// baked reports whether the wave's bake is over: the time has passed under a
-// controller's eyes, and every host has said that it is well.
+// baked reports whether the wave's bake is over: controllers have watched it for
+// as long, and every host has said that it is well.
 func (c *Controller) baked(ctx context.Context, r *state.Rollout, now time.Time) bool {
 	w := &r.Waves[r.Wave]
-	c.putOff(r, now)
+	c.countBake(r, now)
 	c.watchBake(ctx, r)
-	if now.Before(w.BakeUntil) {
+	if w.Watched < w.Bake {
 		c.waiting = append(c.waiting, fmt.Sprintf("wave %s bakes until %s", w.Name, w.BakeUntil.UTC().Format(time.RFC3339)))
 		return false
 	}
@@ -64,20 +64,49 @@ func (c *Controller) baked(ctx context.Context, r *state.Rollout, now time.Time)
 	return unheard == 0
 }
 
-// putOff puts the end of the bake off by the time that nobody watched, and
-// starts the bake over when hosts of the wave were changed again. How much of
-// the bake an earlier controller saw is not known: all of it is still to come.
-func (c *Controller) putOff(r *state.Rollout, now time.Time) {
+// countBake counts the time that the bake is watched, and starts it over when
+// hosts of the wave are changed again. What was counted goes into the document
+// with every heartbeat, so that the next controller goes on from there: time that
+// nobody watches counts for nothing, and what was watched is not watched again.
+func (c *Controller) countBake(r *state.Rollout, now time.Time) {
 	w, b := &r.Waves[r.Wave], &c.bake
-	until, why := w.BakeUntil, ""
+	why := ""
 	if b.rollout != r.ID || b.wave != r.Wave {
 		*b = baking{rollout: r.ID, wave: r.Wave, seen: now}
-		until, why = now.Add(time.Duration(w.Bake)), "a new controller watches it"
+		why = "a new controller watches it"
 	}
-	if gap := now.Sub(b.seen); gap > unwatched {
-		until, why = until.Add(gap), fmt.Sprintf("nobody watched for %s", gap.Round(time.Second))
-	}
+	gap := now.Sub(b.seen)
 	b.seen = now
+	if gap > unwatched {
+		gap, why = 0, fmt.Sprintf("nobody watched for %s", gap.Round(time.Second))
+	}
+	watched := w.Watched + state.Duration(gap)
+	if c.rebaking(w) {
+		watched = 0
+		if !b.again {
+			b.times++
+			why = "hosts are changed again, and it starts over"
+		}
+		b.again = true
+	} else {
+		b.again = false
+	}
+	until := now.Add(time.Duration(w.Bake - min(w.Bake, watched)))
+	c.keeper.Touch(func(*state.Document) bool {
+		w.Watched = watched
+		if later := until.Sub(w.BakeUntil); watched < w.Bake && (later > time.Second || later < -time.Second) {
+			w.BakeUntil = until
+		}
+		if why != "" {
+			r.Note(now, fmt.Sprintf("wave %s: %s; baking until %s", w.Name, why, until.UTC().Format(time.RFC3339)))
+		}
+		return false // it is in every heartbeat
+	})
+}
+
+// rebaking reports whether hosts of the wave are being changed again. Where that
+// was so too often, the bake goes on all the same.
+func (c *Controller) rebaking(w *state.Wave) bool {
 	changing := false
 	for id := range c.changing {
 		if w.Members.Has(id) {
@@ -85,17 +114,7 @@ func (c *Controller) putOff(r *state.Rollout, now time.Time) {
 			delete(c.watched, id)
 		}
 	}
-	if b.again && !changing && b.times < maxRebakes {
-		b.times++
-		until, why = now.Add(time.Duration(w.Bake)), "hosts were changed again"
-	}
-	b.again = changing
-	if until.After(w.BakeUntil) {
-		c.keeper.Update(func(*state.Document) {
-			w.BakeUntil = until
-			r.Note(now, fmt.Sprintf("wave %s: %s; baking until %s", w.Name, why, until.UTC().Format(time.RFC3339)))
-		})
-	}
+	return changing && (c.bake.again || c.bake.times < maxRebakes)
 }
 
 // watch is what a host said during a bake.

@@ -102,20 +102,46 @@ func TestBakeIsWatched(t *testing.T) {
 	})
 }
 
-// TestNewControllerWatchesTheBake kills the controller for the rest of the bake,
-// in which nothing happens: the next one watches for as long.
-func TestNewControllerWatchesTheBake(t *testing.T) {
+// TestNewControllerWatchesTheRestOfTheBake kills the controller in the middle of
+// a bake, for an hour in which nothing happens: the next one watches for as long
+// as was left.
+func TestNewControllerWatchesTheRestOfTheBake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, o, p, _ := canaryAt(t, 3*time.Minute)
+		s, o, p, _ := canaryAt(t, 20*time.Minute)
+		left := o.doc(t).Rollout.Waves[0].BakeUntil.Sub(time.Now())
 		p.kill()
 		time.Sleep(time.Hour)
 		again := time.Now()
 		if err := <-s.start(o, "v2", Options{}).ended; err != nil {
 			t.Fatal(err)
 		}
-		if w := o.doc(t).Rollout.Waves[0]; w.Ended.Sub(again) < 27*time.Minute {
-			t.Errorf("the canary was watched for 3 minutes and then %s of %s", w.Ended.Sub(again), time.Duration(w.Bake))
+		w := o.doc(t).Rollout.Waves[0]
+		if took := w.Ended.Sub(again); took < left || took > left+2*time.Minute {
+			t.Errorf("%s of the bake were left, and it took %s more", left, took)
 		}
+	})
+}
+
+// TestBakeUnderKills kills the controller every few minutes: the bake ends all
+// the same, and was watched for its whole length.
+func TestBakeUnderKills(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, o, p, _ := canaryAt(t, 3*time.Minute)
+		var alive time.Duration
+		for n := 0; o.doc(t).Rollout.Wave == 0; n++ {
+			if n == 20 {
+				t.Fatalf("after %s under controllers' eyes the canary still bakes: %+v", alive, o.doc(t).Rollout.Waves[0])
+			}
+			p.kill()
+			time.Sleep(5 * time.Minute)
+			p = s.start(o, "v2", Options{})
+			time.Sleep(4 * time.Minute)
+			alive += 4 * time.Minute
+		}
+		if w := o.doc(t).Rollout.Waves[0]; w.Watched < w.Bake || alive > time.Duration(w.Bake)+18*time.Minute {
+			t.Errorf("the canary was watched for %s of %s; after the first kill controllers lived for %s", time.Duration(w.Watched), time.Duration(w.Bake), alive)
+		}
+		p.kill()
 	})
 }
 

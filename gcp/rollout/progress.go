@@ -23,7 +23,7 @@ func (c *Controller) progress(ctx context.Context, r *state.Rollout, todo int) e
 		return nil
 	case w.Changed.IsZero():
 		c.keeper.Update(func(*state.Document) {
-			w.Changed, w.BakeUntil = now, now.Add(time.Duration(w.Bake))
+			w.Changed, w.Watched, w.BakeUntil = now, 0, now.Add(time.Duration(w.Bake))
 			c.bake = baking{rollout: r.ID, wave: r.Wave, seen: now}
 			if w.Bake > 0 {
 				r.Note(now, fmt.Sprintf("wave %s: all hosts changed; baking for %s", w.Name, time.Duration(w.Bake)))

@@ -177,10 +177,13 @@ type Wave struct {
 	Members world.Set `json:"members,omitempty"`
 	// Size is how many hosts it was planned to have.
 	Size int `json:"size"`
-	// Started is when it began, Changed when its last host was done, and
-	// BakeUntil when the next one may begin. Zero before that.
-	Started   time.Time `json:"started,omitzero"`
-	Changed   time.Time `json:"changed,omitzero"`
+	// Started is when it began, and Changed when its last host was done. Zero
+	// before that.
+	Started time.Time `json:"started,omitzero"`
+	Changed time.Time `json:"changed,omitzero"`
+	// Watched is how long controllers have watched it bake, and BakeUntil when it
+	// will have been watched for its whole bake if one goes on to.
+	Watched   Duration  `json:"watched,omitempty"`
 	BakeUntil time.Time `json:"bakeUntil,omitzero"`
 	// Ended is when it was over.
 	Ended time.Time `json:"ended,omitzero"`
