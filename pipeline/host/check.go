@@ -11,7 +11,9 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path"
 	"path/filepath"
+	"strings"
 
 	"bigdisk/bundle"
 	"bigdisk/bundle/nar"
@@ -25,8 +27,8 @@ import (
 // ErrRefused is wrapped by errors about disks that are not what they should be.
 var ErrRefused = errors.New("the disk is refused")
 
-// mostSampled is the largest store path that is hashed for a sample, in bytes:
-// so that checking a disk takes seconds.
+// mostSampled is the largest store path that is hashed for a sample, and the
+// most metadata, in bytes: so that checking a disk takes seconds.
 const mostSampled = 512 << 20
 
 // modulesName is the lock file's copy in [bundle.EtcDir].
@@ -38,13 +40,10 @@ func refuse(format string, args ...any) error {
 
 // checkDevice checks what can be seen without mounting: the filesystem's own
 // structures, label, length, and the hash tree.
-func (o *Options) checkDevice(ctx context.Context, path string, m *image.Manifest) (read.Info, error) {
-	im, err := read.Open(path)
-	if errors.Is(err, read.ErrDamaged) || errors.Is(err, read.ErrUnsupported) {
-		return read.Info{}, refuse("%w", err)
-	}
+func (o *Options) checkDevice(ctx context.Context, device string, m *image.Manifest) (read.Info, error) {
+	im, err := read.Open(device)
 	if err != nil {
-		return read.Info{}, err
+		return read.Info{}, refuse("%w", err)
 	}
 	defer im.Close()
 	info := im.Info()
@@ -62,11 +61,11 @@ func (o *Options) checkDevice(ctx context.Context, path string, m *image.Manifes
 	if err := o.checkTree(ctx, im, m); err != nil {
 		return info, err
 	}
-	if err := o.checkChunks(ctx, im, m); err != nil {
+	if err := o.checkMetadata(ctx, im, m); err != nil {
 		return info, err
 	}
 	if o.Full {
-		return info, fullCheck(ctx, path, m)
+		return info, fullCheck(ctx, device, m)
 	}
 	return info, nil
 }
@@ -147,43 +146,31 @@ func (o *Options) checkTree(ctx context.Context, im *read.Image, m *image.Manife
 	return err
 }
 
-// checkChunks holds chunks of the disk, chosen at random, against their sums, if
-// the manifest has them.
-func (o *Options) checkChunks(ctx context.Context, im *read.Image, m *image.Manifest) error {
-	if m == nil || len(m.Chunks) == 0 {
+// checkMetadata holds all that is not store paths' data against its sum, unless
+// there is so much of it that it would take long.
+func (o *Options) checkMetadata(ctx context.Context, im *read.Image, m *image.Manifest) error {
+	if m == nil || m.Image.Metadata.Bytes() > mostSampled {
 		return nil
 	}
-	want := m.ChunkSums()
-	chosen := make(map[int64]bool)
-	for _, i := range rand.Perm(len(want))[:min(o.Sample, len(want))] {
-		chosen[int64(i)] = true
-	}
-	known := func(i int64) *image.HexSHA256 {
-		if chosen[i] {
-			return nil
-		}
-		return &want[i]
-	}
-	got, err := image.SumChunks(ctx, im.Disk(), m.Image.Size, m.Image.Chunk, 1, known, func(int64) {})
+	want := m.Image.Metadata
+	got, err := image.HashExtents(ctx, im.Disk(), want.Extents, func(int64) {})
 	if err != nil {
 		return err
 	}
-	for i := range want {
-		if got[i] != want[i] {
-			return refuse("the chunk at byte %d hashes to %s, but its manifest says %s", int64(i)*m.Image.Chunk, got[i], want[i])
-		}
+	if got != want.SHA256 {
+		return refuse("its metadata has the SHA-256 %s, but its manifest says %s", got, want.SHA256)
 	}
 	return nil
 }
 
 // fullCheck reads all of the disk.
-func fullCheck(ctx context.Context, path string, m *image.Manifest) error {
+func fullCheck(ctx context.Context, device string, m *image.Manifest) error {
 	if m != nil && m.Image.Size > 0 {
-		if fi, err := os.Stat(path); err == nil && fi.Mode().IsRegular() && fi.Size() != m.Image.Size {
+		if fi, err := os.Stat(device); err == nil && fi.Mode().IsRegular() && fi.Size() != m.Image.Size {
 			return refuse("it has %d bytes, but its manifest says %d", fi.Size(), m.Image.Size)
 		}
 	}
-	r, err := verify.Verify(ctx, verify.Options{Image: path, Manifest: m})
+	r, err := verify.Verify(ctx, verify.Options{Image: device, Manifest: m})
 	if err != nil {
 		return err
 	}
@@ -216,6 +203,9 @@ func (o *Options) checkMounted(ctx context.Context, root string, m *image.Manife
 		if err := comparePaths(db, m, o.Sample); err != nil {
 			return refused(ctx, err)
 		}
+	}
+	if err := checkInside(root, strings.TrimPrefix(store.Dir, "/"), fs.ModeDir); err != nil {
+		return refused(ctx, err)
 	}
 	for _, row := range rows {
 		if err := checkContents(ctx, root, row); err != nil {
@@ -266,8 +256,8 @@ type module struct {
 
 // checkModules holds modules.json against database and manifest.
 func checkModules(root string, db *database, m *image.Manifest) error {
-	name := filepath.Join(root, bundle.EtcDir, modulesName)
-	data, err := os.ReadFile(name)
+	name := path.Join(bundle.EtcDir, modulesName)
+	data, err := readInside(root, name, bundle.MaxEtcFile)
 	if errors.Is(err, fs.ErrNotExist) && (m == nil || len(m.Modules) == 0) {
 		return nil // an image of store paths, made by others
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -38,7 +37,7 @@ type database struct {
 // openDatabase opens the database of the disk that is mounted at root. ctx
 // interrupts what is asked of it.
 func openDatabase(ctx context.Context, root string) (*database, error) {
-	version, err := os.ReadFile(filepath.Join(root, schemaPath))
+	version, err := readInside(root, schemaPath, 100)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errDatabase, err)
 	}
@@ -50,7 +49,7 @@ func openDatabase(ctx context.Context, root string) (*database, error) {
 		return nil, err
 	}
 	d := &database{name: filepath.Join(root, databasePath)}
-	if _, err := os.Stat(d.name); err != nil {
+	if err := checkInside(root, databasePath, 0); err != nil {
 		return nil, fmt.Errorf("%w: %w", errDatabase, err)
 	}
 	uri := url.URL{Scheme: "file", Path: d.name, RawQuery: "immutable=1"}

@@ -39,8 +39,10 @@ type Device struct {
 var partition = regexp.MustCompile(`-part[0-9]+$`)
 
 // Attached lists the service's disks in a directory like /dev/disk/by-id, in the
-// order in which the kernel found them. Files there count as disks too.
-func Attached(dir, service string) ([]Device, error) {
+// order in which the kernel found them. Files there count as disks too. A disk
+// named NAME-EXTRA-V1 could be version EXTRA-V1 of NAME: it is not if NAME-EXTRA
+// is among the other services.
+func Attached(dir, service string, others ...string) ([]Device, error) {
 	names, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // udev makes it with the first disk
@@ -54,6 +56,9 @@ func Attached(dir, service string) ([]Device, error) {
 		if !ok || checkVersion(version) != nil || partition.MatchString(version) || strings.HasSuffix(version, ".manifest.json") {
 			continue
 		}
+		if slices.ContainsFunc(others, func(other string) bool { return strings.HasPrefix(entry.Name(), devicePrefix+other+"-") }) {
+			continue
+		}
 		d := Device{Name: entry.Name(), Version: version, Path: filepath.Join(dir, entry.Name())}
 		if d.Seq, err = sequence(d.Path); errors.Is(err, fs.ErrNotExist) {
 			continue // it went while we looked
@@ -64,6 +69,22 @@ func Attached(dir, service string) ([]Device, error) {
 	}
 	slices.SortStableFunc(devices, func(a, b Device) int { return cmp.Compare(a.Seq, b.Seq) })
 	return devices, nil
+}
+
+// otherServices lists the services that have a directory beside the service's,
+// and whose names begin with its own.
+func otherServices(mountRoot, service string) ([]string, error) {
+	entries, err := os.ReadDir(mountRoot)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var others []string
+	for _, e := range entries {
+		if e.IsDir() && strings.HasPrefix(e.Name(), service+"-") {
+			others = append(others, e.Name())
+		}
+	}
+	return others, err
 }
 
 // find returns the device of a version.

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"bigdisk/gcp/guest"
 	"bigdisk/image"
@@ -106,17 +106,20 @@ func Mount(ctx context.Context, o Options) (*Result, error) {
 			return nil, err
 		}
 	}
-	lock, err := l.lock()
-	if err != nil {
-		return nil, err
-	}
-	defer lock.Close()
 	boot, err := guest.BootID()
 	if err != nil {
 		return nil, err
 	}
 	r := &run{Options: o, layout: l, boot: boot}
-	result, err := r.round(ctx)
+	lock, err := l.lock()
+	if errors.Is(err, ErrBusy) {
+		return nil, err
+	}
+	result := &Result{Service: o.Service, Version: o.Version}
+	if err == nil {
+		defer lock.Close()
+		result, err = r.round(ctx)
+	}
 	r.telling.Wait()
 	if ctx.Err() == nil {
 		r.report(ctx, result, err)
@@ -180,15 +183,28 @@ func (res *Result) setCurrent(l layout, version string) {
 
 // look finds the service's disks, in the order in which they came.
 func (r *run) look() ([]Device, error) {
-	devices, err := Attached(r.DeviceDir, r.Service)
+	devices, err := r.attached()
 	if err != nil {
 		return nil, err
 	}
 	if r.state, err = r.layout.loadState(); err != nil {
 		return nil, err
 	}
+	boot, before := r.state.Boot, r.state.Attached
 	devices = r.state.arrange(r.boot, devices)
+	if boot == r.boot && slices.Equal(before, devices) {
+		return devices, nil
+	}
 	return devices, r.layout.saveState(r.state)
+}
+
+// attached lists the service's disks.
+func (o *Options) attached() ([]Device, error) {
+	others, err := otherServices(o.MountRoot, o.Service)
+	if err != nil {
+		return nil, err
+	}
+	return Attached(o.DeviceDir, o.Service, others...)
 }
 
 // standing finds out what is current, and whether its disk is still there. A
@@ -359,39 +375,4 @@ func (r *run) retire(devices []Device, current string) {
 		}
 		delete(r.state.Mounted, version)
 	}
-}
-
-// report tells what has become of it.
-func (r *run) report(ctx context.Context, result *Result, err error) {
-	r.step("report")
-	if result == nil || result.Version == "" {
-		return // there is nothing that it could be about
-	}
-	health, why := guest.OK, ""
-	if err != nil {
-		health, why = guest.Failed, err.Error()
-	}
-	r.tell(ctx, result, health, why)
-}
-
-// tell sends a report, and remembers it.
-func (r *run) tell(ctx context.Context, result *Result, health guest.Health, why string) {
-	report := guest.Report{
-		Version: result.Version, Health: health, Error: why, Current: result.Current, BootID: r.boot,
-		Time: time.Now().UTC().Truncate(time.Second),
-	}
-	if r.state != nil {
-		r.state.Report = &report
-		if err := r.layout.saveState(r.state); err != nil {
-			r.Logger.Warn(err.Error())
-		}
-	}
-	if r.Reporter == nil {
-		return
-	}
-	r.telling.Go(func() {
-		if err := r.Reporter.Write(ctx, report); err != nil && ctx.Err() == nil {
-			r.Logger.Warn("report: " + err.Error())
-		}
-	})
 }

@@ -73,8 +73,14 @@ func (l layout) current() (string, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
+	if errors.Is(err, unix.EINVAL) {
+		return "", fmt.Errorf("%s is no symlink: move it away, it is to name the version in use", l.link())
+	}
 	if err != nil {
 		return "", err
+	}
+	if dir, version := filepath.Split(target); filepath.Clean(dir) == l.dir {
+		target = version // people write it in full
 	}
 	if err := checkVersion(target); err != nil {
 		return "", fmt.Errorf("%s: %w", l.link(), err)

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -42,8 +44,8 @@ func mountSource(path string, info read.Info) (string, *os.File, error) {
 		path, err = filepath.EvalSymlinks(path)
 		return path, nil, err
 	}
-	if fi, err := os.Stat(path + "-part1"); err == nil && isBlock(fi) {
-		path, err = filepath.EvalSymlinks(path + "-part1")
+	if part := path + "-part1"; startsAt(part, info.Offset) {
+		path, err = filepath.EvalSymlinks(part)
 		return path, nil, err
 	}
 	loop, err := attachLoop(path, info.Offset, 0)
@@ -51,6 +53,21 @@ func mountSource(path string, info read.Info) (string, *os.File, error) {
 		return "", nil, err
 	}
 	return loop.Name(), loop, nil
+}
+
+// startsAt reports whether a block device is the partition that starts at an
+// offset in bytes.
+func startsAt(device string, offset int64) bool {
+	var st unix.Stat_t
+	if unix.Stat(device, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return false
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/sys/dev/block/%d:%d/start", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
+	if err != nil {
+		return false
+	}
+	sectors, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	return err == nil && sectors*512 == offset
 }
 
 func isBlock(fi fs.FileInfo) bool {

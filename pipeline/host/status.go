@@ -55,7 +55,7 @@ func ReadStatus(o Options) (*Status, error) {
 	if s.Current != "" {
 		s.Path, s.Mounted = l.at(s.Current), isDisk(mounts[s.Current])
 	}
-	devices, err := Attached(o.DeviceDir, o.Service)
+	devices, err := o.attached()
 	if err != nil {
 		return nil, err
 	}

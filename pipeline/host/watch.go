@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -12,7 +13,9 @@ import (
 type WatchOptions struct {
 	// Poll is how often attached disks are looked for, Heartbeat how often a
 	// report goes out though nothing has changed, Retry how soon a disk that was
-	// refused is tried again.
+	// refused is tried again. What failed for another reason, such as a manifest
+	// that could not be fetched, is tried again after [FirstRetry], and then after
+	// twice as long each time, up to Retry.
 	Poll, Heartbeat, Retry time.Duration
 	// Ready is called once, after the first look, with a line about it.
 	Ready func(status string)
@@ -24,6 +27,7 @@ const (
 	DefaultPoll      = 2 * time.Second
 	DefaultHeartbeat = 5 * time.Minute
 	DefaultRetry     = 5 * time.Minute
+	FirstRetry       = 5 * time.Second
 )
 
 func (w WatchOptions) fill() WatchOptions {
@@ -50,6 +54,13 @@ func Watch(ctx context.Context, o Options, w WatchOptions) error {
 	if _, err := newLayout(o.MountRoot, o.Service); err != nil {
 		return err
 	}
+	if o.Reporter != nil {
+		t := newTeller(o.Reporter, o.Logger)
+		var telling sync.WaitGroup
+		defer telling.Wait()
+		telling.Go(func() { t.run(ctx) })
+		o.Reporter = t
+	}
 	tick := time.NewTicker(w.Poll)
 	defer tick.Stop()
 	watch := &watch{Options: o, every: w}
@@ -71,23 +82,19 @@ type watch struct {
 	Options
 	every WatchOptions
 
-	seen   []Device  // at the last round
-	last   time.Time // of the last round
-	failed bool      // it did not end as it should
-	said   string    // the last failure that was logged
+	seen   []Device      // at the last round
+	last   time.Time     // of the last round
+	retry  time.Duration // to the next one, if that did not end as it should; else 0
+	said   string        // the last failure that was logged
 	status string
 }
 
 // once looks for disks, and makes a round if there is a reason to.
 func (w *watch) once(ctx context.Context) {
-	devices, err := Attached(w.DeviceDir, w.Service)
-	if err != nil {
-		w.complain(err)
-		return
-	}
+	devices, _ := w.attached() // why they cannot be listed is what the round says
 	wait := w.every.Heartbeat
-	if w.failed {
-		wait = min(wait, w.every.Retry)
+	if w.retry > 0 {
+		wait = min(wait, w.retry)
 	}
 	if !w.last.IsZero() && slices.Equal(devices, w.seen) && time.Since(w.last) < wait {
 		return
@@ -96,7 +103,10 @@ func (w *watch) once(ctx context.Context) {
 	if ctx.Err() != nil || errors.Is(err, ErrBusy) {
 		return
 	}
-	w.seen, w.last, w.failed = devices, time.Now(), err != nil
+	if !slices.Equal(devices, w.seen) {
+		w.retry = 0
+	}
+	w.seen, w.last, w.retry = devices, time.Now(), w.nextRetry(err)
 	if w.status = "nothing is mounted"; result != nil && result.Current != "" {
 		w.status = fmt.Sprintf("%s is current", result.Path)
 	}
@@ -108,6 +118,20 @@ func (w *watch) once(ctx context.Context) {
 		return
 	}
 	w.said = ""
+}
+
+// nextRetry is how long to wait after a round: 0 if all is well, and longer each
+// time for what may pass by itself.
+func (w *watch) nextRetry(err error) time.Duration {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, ErrRefused):
+		return w.every.Retry
+	case w.retry == 0:
+		return min(FirstRetry, w.every.Retry)
+	}
+	return min(2*w.retry, w.every.Retry)
 }
 
 // complain logs a failure, once.

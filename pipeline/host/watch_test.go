@@ -207,3 +207,24 @@ func TestAttached(t *testing.T) {
 		t.Errorf("%+v, %v", devices, err)
 	}
 }
+
+// TestOtherServices: a disk of service nix-extra is no version of nix.
+func TestOtherServices(t *testing.T) {
+	h := newHost(t)
+	h.attach("v1.sqsh", "v1")
+	h.attach("v2.sqsh", "extra-v2")
+	if err := os.MkdirAll(filepath.Join(h.MountRoot, "nix-extra"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if r := h.mount(); r.Current != "v1" {
+		t.Errorf("%+v", r)
+	}
+	if s, err := ReadStatus(h.Options); err != nil || len(s.Attached) != 1 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	extra := h.Options
+	extra.Service = "nix-extra"
+	if r, err := Mount(t.Context(), extra); err != nil || r.Current != "v2" {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
