@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"bigdisk/bundle/lock"
-	"bigdisk/bundle/modules"
+	"bigdisk/bundle/modules/active"
 	"bigdisk/bundle/nixcmd"
 	"bigdisk/pipeline/progress"
 )
@@ -28,11 +28,11 @@ func ActiveModules(ctx context.Context, opts BuildOptions) ([]byte, error) {
 	if err := p.chooseRoots(opts, new(givenFiles)); err != nil {
 		return nil, err
 	}
-	active, err := activeIDs(ctx, opts)
+	ids, err := activeIDs(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
-	p.keepActive(active)
+	p.keepActive(ids)
 	b := &builder{opts: opts, source: src, nix: nix}
 	if err := b.realise(ctx, p); err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func ActiveModules(ctx context.Context, opts BuildOptions) ([]byte, error) {
 	if len(p.failed) > 0 && !opts.SkipMissing {
 		return nil, &MissingError{p.failed}
 	}
-	return modules.Active(ctx, p.lock, modules.ActiveOptions{IDs: active, Source: src, SkipMissing: opts.SkipMissing, Jobs: opts.Jobs})
+	return active.Make(ctx, p.lock, active.Options{IDs: ids, Source: src, SkipMissing: opts.SkipMissing, Jobs: opts.Jobs})
 }
 
 // activeIDs are the modules that the flake has; nil without one.

@@ -126,9 +126,9 @@ func Encode(upgrades map[string]Upgrade) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// ParseMap reads one of the maps as hosts read it.
+// ParseMap reads one of the maps as hosts read it: a JSON object.
 func ParseMap(data []byte) (map[string]Upgrade, error) {
-	v, err := parseValue(data)
+	v, err := parseJSON(data)
 	if err != nil {
 		return nil, err
 	}

@@ -178,8 +178,8 @@ func TestParseMappingRefuses(t *testing.T) {
 			}
 		})
 	}
-	for _, text := range []string{"", "[]", "a: b", `{"a:1": {"to": "b"}}`, `{"a": {}}`} {
-		if m, err := modules.ParseMap([]byte(text)); text != "" && !errors.Is(err, modules.ErrMapping) {
+	for _, text := range []string{"", "[]", "a: b", "a: {to: b}", `{"a:1": {"to": "b"}}`, `{"a": {}}`, `{"a": {"to": "b"}} {}`} {
+		if m, err := modules.ParseMap([]byte(text)); !errors.Is(err, modules.ErrMapping) {
 			t.Errorf("%q: %v, %v", text, m, err)
 		}
 	}

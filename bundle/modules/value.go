@@ -54,8 +54,7 @@ func errorAt(line int, format string, args ...any) error {
 // parseValue reads a YAML or JSON file.
 func parseValue(data []byte) (value, error) {
 	if first := bytes.TrimLeft(data, " \t\r\n"); len(first) > 0 && (first[0] == '{' || first[0] == '[') && json.Valid(data) {
-		p := &jsonParser{data: data, dec: json.NewDecoder(bytes.NewReader(data)), line: 1}
-		return p.value(0)
+		return parseJSON(data)
 	}
 	if err := checkYAML(data); err != nil {
 		return value{}, err
@@ -101,6 +100,19 @@ func checkYAML(data []byte) error {
 		}
 	}
 	return nil
+}
+
+// parseJSON reads a JSON file.
+func parseJSON(data []byte) (value, error) {
+	if err := json.Unmarshal(data, new(json.RawMessage)); err != nil {
+		line := 1
+		if at := new(json.SyntaxError); errors.As(err, &at) {
+			line += bytes.Count(data[:min(at.Offset, int64(len(data)))], []byte("\n"))
+		}
+		return value{}, errorAt(line, "%w", err)
+	}
+	p := &jsonParser{data: data, dec: json.NewDecoder(bytes.NewReader(data)), line: 1}
+	return p.value(0)
 }
 
 // jsonParser reads JSON that is valid, with lines.

@@ -1,4 +1,7 @@
-package modules
+// Package active makes active-modules.json, the list of modules for a registry:
+// in flow the locked versions and a source of their store paths, out flows what
+// the newest of each says about itself.
+package active
 
 import (
 	"bytes"
@@ -11,12 +14,13 @@ import (
 
 	"bigdisk/bundle"
 	"bigdisk/bundle/lock"
+	"bigdisk/bundle/modules"
 	"bigdisk/bundle/source"
 	"bigdisk/bundle/store"
 )
 
-// ActiveOptions say what is listed as active.
-type ActiveOptions struct {
+// Options say what is listed as active.
+type Options struct {
 	// IDs are the active modules, those of a flake for instance; nil are all
 	// that are locked. One that is not locked is an error.
 	IDs []lock.ID
@@ -29,9 +33,9 @@ type ActiveOptions struct {
 	Jobs int
 }
 
-// Active makes active-modules.json: for each active module what its newest
-// locked version says about itself.
-func Active(ctx context.Context, f *lock.File, opts ActiveOptions) ([]byte, error) {
+// Make makes active-modules.json: for each active module what its newest locked
+// version says about itself.
+func Make(ctx context.Context, f *lock.File, opts Options) ([]byte, error) {
 	entries, err := activeEntries(f, opts.IDs)
 	if err != nil {
 		return nil, err
@@ -61,11 +65,11 @@ func Active(ctx context.Context, f *lock.File, opts ActiveOptions) ([]byte, erro
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	modules := make(map[store.Path]bundle.ModuleInfo)
+	said := make(map[store.Path]bundle.ModuleInfo, len(newest))
 	for i, e := range newest {
-		modules[e.Path] = infos[i]
+		said[e.Path] = infos[i]
 	}
-	return bundle.ActiveModules(entries, modules)
+	return bundle.ActiveModules(entries, said)
 }
 
 // activeEntries are the entries of the active modules.
@@ -86,7 +90,7 @@ func activeEntries(f *lock.File, ids []lock.ID) ([]lock.Entry, error) {
 	}
 	for _, id := range ids {
 		if !locked[id] {
-			return nil, fmt.Errorf("module %q is active but %w: run bigdisk lock update", id, ErrUnknown)
+			return nil, fmt.Errorf("module %q is active but %w: run bigdisk lock update", id, modules.ErrUnknown)
 		}
 	}
 	return entries, nil

@@ -1,9 +1,10 @@
-package modules_test
+package active_test
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"bigdisk/bundle"
 	"bigdisk/bundle/lock"
 	"bigdisk/bundle/modules"
+	"bigdisk/bundle/modules/active"
 	"bigdisk/bundle/source"
 	"bigdisk/bundle/store"
 )
@@ -57,8 +59,15 @@ func (f *file) Next() (*store.Entry, error) {
 func (f *file) Read(p []byte) (int, error) { return f.text.Read(p) }
 func (f *file) Close() error               { return nil }
 
-func TestActive(t *testing.T) {
-	f := locked(t, "a:v1", "b:v1", "a:v10", "a:v9", "c:v1", "d:v1")
+func TestMake(t *testing.T) {
+	f := new(lock.File)
+	for i, v := range []string{"a:v1", "b:v1", "a:v10", "a:v9", "c:v1", "d:v1"} {
+		id, tag, err := lock.ParseKey(v + "-20240301-0000000")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Entries = append(f.Entries, lock.Entry{ID: id, Tag: tag, Path: store.Path(fmt.Sprintf("%s/%032d-m", store.Dir, i))})
+	}
 	at := func(i int) store.Path { return f.Entries[i].Path }
 	src := files{
 		at(2): `{"id": "a", "name": "A tools", "description": "what a is", "env": {}}`,
@@ -66,30 +75,30 @@ func TestActive(t *testing.T) {
 		at(4): "dir",
 		at(5): strings.Repeat("x", bundle.MaxModuleFile+1),
 	}
-	text, err := modules.Active(t.Context(), f, modules.ActiveOptions{Source: src})
+	text, err := active.Make(t.Context(), f, active.Options{Source: src})
 	if err != nil {
 		t.Fatal(err)
 	}
 	checkActive(t, text, map[string]string{"a": "A tools|what a is|v10|v10,v9,v1", "b": "B||v1|v1", "c": "c||v1|v1", "d": "d||v1|v1"})
 
-	text, err = modules.Active(t.Context(), f, modules.ActiveOptions{Source: src, IDs: []lock.ID{"b", "a"}})
+	text, err = active.Make(t.Context(), f, active.Options{Source: src, IDs: []lock.ID{"b", "a"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	checkActive(t, text, map[string]string{"a": "A tools|what a is|v10|v10,v9,v1", "b": "B||v1|v1"})
 
-	if _, err := modules.Active(t.Context(), f, modules.ActiveOptions{Source: src, IDs: []lock.ID{"z"}}); !errors.Is(err, modules.ErrUnknown) {
+	if _, err := active.Make(t.Context(), f, active.Options{Source: src, IDs: []lock.ID{"z"}}); !errors.Is(err, modules.ErrUnknown) {
 		t.Errorf("%v", err)
 	}
 	src[at(1)] = "broken"
-	if _, err := modules.Active(t.Context(), f, modules.ActiveOptions{Source: src}); !errors.Is(err, errBroken) {
+	if _, err := active.Make(t.Context(), f, active.Options{Source: src}); !errors.Is(err, errBroken) {
 		t.Errorf("%v", err)
 	}
 	delete(src, at(1))
-	if _, err := modules.Active(t.Context(), f, modules.ActiveOptions{Source: src}); !errors.Is(err, source.ErrNotFound) || !strings.Contains(err.Error(), "module b:v1-") {
+	if _, err := active.Make(t.Context(), f, active.Options{Source: src}); !errors.Is(err, source.ErrNotFound) || !strings.Contains(err.Error(), "module b:v1-") {
 		t.Errorf("%v", err)
 	}
-	text, err = modules.Active(t.Context(), f, modules.ActiveOptions{Source: src, SkipMissing: true, IDs: []lock.ID{"b"}})
+	text, err = active.Make(t.Context(), f, active.Options{Source: src, SkipMissing: true, IDs: []lock.ID{"b"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,17 +108,17 @@ func TestActive(t *testing.T) {
 // checkActive compares name, description, version and the versions of the tags.
 func checkActive(t *testing.T, text []byte, want map[string]string) {
 	t.Helper()
-	var active map[string]struct {
+	var listed map[string]struct {
 		Name, Description, Tag string
 		Path                   store.Path
 		Commit                 string
 		Tags                   []string
 	}
-	if err := json.Unmarshal(text, &active); err != nil {
+	if err := json.Unmarshal(text, &listed); err != nil {
 		t.Fatal(err)
 	}
 	short := func(tag string) string { v, _, _ := strings.Cut(tag, "-"); return v }
-	for id, m := range active {
+	for id, m := range listed {
 		var tags []string
 		for _, tag := range m.Tags {
 			tags = append(tags, short(tag))
@@ -118,7 +127,7 @@ func checkActive(t *testing.T, text []byte, want map[string]string) {
 			t.Errorf("%s: %s, want %s", id, got, want[id])
 		}
 	}
-	if len(active) != len(want) {
-		t.Errorf("%d active, want %d", len(active), len(want))
+	if len(listed) != len(want) {
+		t.Errorf("%d active, want %d", len(listed), len(want))
 	}
 }
