@@ -36,8 +36,8 @@ func (r *run) report(ctx context.Context, result *Result, err error) {
 // far as can be told, or what is current.
 func (r *run) subject() string {
 	devices, _ := r.attached()
-	if r.state != nil && len(r.state.Attached) > 0 {
-		devices = r.state.Attached
+	if s, err := r.layout.loadState(); err == nil {
+		devices = s.arrange(r.boot, devices)
 	}
 	if len(devices) > 0 {
 		return devices[len(devices)-1].Version
