@@ -5,117 +5,70 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-
-	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 )
 
-// ChunkSize is the length in bytes of the chunks that ext4 images are hashed
-// by. A Big Disk takes hours to hash from its first byte to its last; chunks are
-// hashed by all CPUs at once, and what is a hole costs nothing.
-const ChunkSize = 4 << 20
-
-// Digest hashes the first size bytes of r. Without a chunk size that is their
-// SHA-256. With one, it is the SHA-256 of the SHA-256s, one after the other, of
-// chunks of so many bytes, the last one perhaps shorter; jobs of them are
-// hashed at a time. add is told of every byte that is done, from several
-// goroutines.
-func Digest(ctx context.Context, r io.ReaderAt, size, chunk int64, jobs int, add func(bytes int64)) (HexSHA256, error) {
-	if chunk == 0 {
-		return hashRange(ctx, r, 0, size, add)
+// Digest is what the image's sha256 is: the SHA-256 of some lines of text, of
+// which the first are the image's size and the extents and the SHA-256 of its
+// metadata, and the others its store paths with what they hash to.
+//
+//	size 123456
+//	metadata 0 4096
+//	metadata 98304 25152
+//	metadata sha256 5f7c…
+//	/nix/store/…-name sha256:1b8m… 40f3…
+//
+// So it stands for every byte that is not free space, and yet nobody has to
+// read an image from its first byte to its last to make it: what the lines say
+// is known of each path when it has been written, or copied from an earlier
+// image. The last field is the path's blake3, "-" if it has none.
+func (m *Manifest) Digest() HexSHA256 {
+	h := sha256.New()
+	fmt.Fprintf(h, "size %d\n", m.Image.Size)
+	for _, x := range m.Image.Metadata.Extents {
+		fmt.Fprintf(h, "metadata %d %d\n", x.Offset, x.Length)
 	}
-	sums, err := SumChunks(ctx, r, size, chunk, jobs, func(int64) *HexSHA256 { return nil }, add)
-	if err != nil {
+	fmt.Fprintf(h, "metadata sha256 %s\n", m.Image.Metadata.SHA256)
+	for i := range m.Paths {
+		p := &m.Paths[i]
+		sum := "-"
+		if p.DataSum != nil {
+			sum = p.DataSum.String()
+		}
+		fmt.Fprintf(h, "%s %s %s\n", p.Path, p.NarHash, sum)
+	}
+	return HexSHA256(h.Sum(nil))
+}
+
+// HashExtents returns the SHA-256 of ranges of r, one after the other. A range
+// that does not end where it should is an error that wraps
+// [io.ErrUnexpectedEOF]. add is told of every byte that is done.
+func HashExtents(ctx context.Context, r io.ReaderAt, extents []Extent, add func(bytes int64)) (HexSHA256, error) {
+	h := sha256.New()
+	if err := hashExtents(ctx, h, r, extents, add); err != nil {
 		return HexSHA256{}, err
-	}
-	return sums.Digest(), nil
-}
-
-// SumChunks hashes the chunks of the first size bytes of r; see [Digest]. The
-// chunks for whose number known returns something are not read.
-func SumChunks(ctx context.Context, r io.ReaderAt, size, chunk int64, jobs int, known func(i int64) *HexSHA256, add func(bytes int64)) (ChunkSums, error) {
-	if chunk <= 0 || size/chunk > 1<<26 {
-		return nil, fmt.Errorf("%d bytes are not hashed by chunks of %d", size, chunk)
-	}
-	sums := make(ChunkSums, (size+chunk-1)/chunk)
-	zeros, err := hashRange(ctx, zeroReader{}, 0, min(chunk, size), func(int64) {})
-	if err != nil {
-		return nil, err
-	}
-	group, within := errgroup.WithContext(ctx)
-	group.SetLimit(max(1, jobs))
-	for i := range sums {
-		if within.Err() != nil {
-			break
-		}
-		at := int64(i) * chunk
-		n := min(chunk, size-at)
-		if sum := known(int64(i)); sum != nil {
-			sums[i] = *sum
-			add(n)
-			continue
-		}
-		group.Go(func() (err error) {
-			if n == chunk && isHole(r, at, n) {
-				sums[i] = zeros
-				add(n)
-				return nil
-			}
-			sums[i], err = hashRange(within, r, at, n, add)
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	return sums, ctx.Err()
-}
-
-func hashRange(ctx context.Context, r io.ReaderAt, at, n int64, add func(int64)) (HexSHA256, error) {
-	h, buf := sha256.New(), make([]byte, min(n, 1<<20))
-	for end := at + n; at < end; {
-		if err := ctx.Err(); err != nil {
-			return HexSHA256{}, err
-		}
-		p := buf[:min(int64(len(buf)), end-at)]
-		if got, err := r.ReadAt(p, at); got < len(p) {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
-			return HexSHA256{}, fmt.Errorf("at byte %d: %w", at+int64(got), err)
-		}
-		h.Write(p)
-		at += int64(len(p))
-		add(int64(len(p)))
 	}
 	return HexSHA256(h.Sum(nil)), nil
 }
 
-// Holes is an image that knows, without reading, where it is all zeros.
-type Holes interface {
-	// IsHole reports whether n bytes from byte at on are. Where that cannot be
-	// told, there may be data.
-	IsHole(at, n int64) bool
-}
-
-// isHole reports whether r is known to have nothing but zeros in a range, for
-// example since it is a file that has nothing there.
-func isHole(r io.ReaderAt, at, n int64) bool {
-	if h, ok := r.(Holes); ok {
-		return h.IsHole(at, n)
+func hashExtents(ctx context.Context, h io.Writer, r io.ReaderAt, extents []Extent, add func(bytes int64)) error {
+	var most int64
+	for _, x := range extents {
+		most = max(most, x.Length)
 	}
-	f, base := behind(r)
-	if f == nil {
-		return false
+	buf := make([]byte, min(most, 1<<20))
+	for _, x := range extents {
+		for at, end := x.Offset, x.Offset+x.Length; at < end; {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			p := buf[:min(int64(len(buf)), end-at)]
+			if err := ReadFull(r, p, at); err != nil {
+				return err
+			}
+			h.Write(p)
+			at += int64(len(p))
+			add(int64(len(p)))
+		}
 	}
-	data, err := unix.Seek(int(f.Fd()), base+at, unix.SEEK_DATA)
-	return err == unix.ENXIO || err == nil && data >= base+at+n
-}
-
-type zeroReader struct{}
-
-// ReadAt gives zeros.
-func (zeroReader) ReadAt(p []byte, _ int64) (int, error) {
-	clear(p)
-	return len(p), nil
+	return nil
 }

@@ -1,9 +1,11 @@
 package image
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"io"
 
 	"github.com/zeebo/blake3"
 )
@@ -60,6 +62,21 @@ func (s FileSums) Sum() *DataSum {
 	sum := new(DataSum)
 	h.Sum(sum[:0])
 	return sum
+}
+
+// SumData returns the DataSum of a unit's extents in r, and of the sums of its
+// files. add is told of every byte that is done.
+func SumData(ctx context.Context, r io.ReaderAt, extents []Extent, files FileSums, add func(bytes int64)) (DataSum, error) {
+	h := blake3.New()
+	if err := hashExtents(ctx, h, r, extents, add); err != nil {
+		return DataSum{}, err
+	}
+	for i := range files {
+		h.Write(files[i][:])
+	}
+	var sum DataSum
+	h.Sum(sum[:0])
+	return sum, nil
 }
 
 // String returns the sum in lower-case hexadecimal.

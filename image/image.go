@@ -52,27 +52,9 @@ type Layout struct {
 	Files, Dirs, Symlinks, DataBytes, UniqueBytes int64
 	// Units has an entry for each Begin with a name, in order.
 	Units []Unit
-	// Metadata are the byte ranges that hold everything but files' data, as far
-	// as they are written at all.
+	// Metadata are the byte ranges that hold everything but the units' data, as
+	// far as they are written at all.
 	Metadata []Extent
-	// Stayed are the byte ranges that were copied from an earlier image where
-	// they lay at the same offsets, in order.
-	Stayed []Stayed
-}
-
-// Stayed is a range of bytes that an image has in common with From.
-type Stayed struct {
-	Extent
-	From io.ReaderAt
-}
-
-// AppendStayed adds a range that comes after those in s.
-func AppendStayed(s []Stayed, x Stayed) []Stayed {
-	if n := len(s) - 1; n >= 0 && s[n].From == x.From && s[n].Offset+s[n].Length == x.Offset {
-		s[n].Length += x.Length
-		return s
-	}
-	return append(s, x)
 }
 
 // Unit is where one unit's own data lies.

@@ -36,10 +36,6 @@ type Manifest struct {
 	Totals ManifestTotals `json:"totals"`
 	// Verity tells of the dm-verity hash tree, if there is one.
 	Verity *ManifestVerity `json:"verity,omitempty"`
-	// Chunks are the SHA-256s of the chunks that Image.SHA256 is made of, so that
-	// an image that is changed in place is hashed only where it was: the first
-	// 4096, the next 4096, and so on.
-	Chunks []ChunkSums `json:"chunks,omitempty"`
 	// Paths has every store path on the disk, sorted by path.
 	Paths []ManifestPath `json:"paths"`
 }
@@ -49,22 +45,48 @@ type Manifest struct {
 type ManifestImage struct {
 	Format string `json:"format"` // "squashfs" or "ext4"
 	Size   int64  `json:"size"`   // bytes
-	// SHA256 is that of the file or, with a Chunk size, of the SHA-256s of its
-	// chunks; see [Digest].
+	// SHA256 stands for all that is in the image: see [Manifest.Digest]. It is not
+	// that of the file's bytes from the first to the last.
 	SHA256 HexSHA256 `json:"sha256"`
-	Chunk  int64     `json:"chunk,omitempty"` // bytes
 	Label  string    `json:"label"`
 	Part   *Extent   `json:"partition,omitempty"` // where the filesystem lies in a partitioned disk
-	// Metadata is what is not files' data: what a build on top of this image
-	// reads before it takes the data.
-	Metadata *ManifestMetadata `json:"metadata,omitempty"`
+	// Metadata is all that is in the image but the data of store paths: what a
+	// build on top of this image reads before it takes the data.
+	Metadata ManifestMetadata `json:"metadata"`
 }
 
-// ManifestMetadata tells where the filesystem's own structures lie, and the
+// ManifestMetadata tells where the filesystem's own structures lie, the files
+// that are in no store path, the hash tree and the partition tables, and the
 // SHA-256 of these ranges, one after the other.
 type ManifestMetadata struct {
 	Extents []Extent  `json:"extents"`
 	SHA256  HexSHA256 `json:"sha256"`
+}
+
+// Bytes is how many there are.
+func (m *ManifestMetadata) Bytes() (sum int64) {
+	for _, x := range m.Extents {
+		sum += x.Length
+	}
+	return sum
+}
+
+// Shift says that the filesystem described so far lies at an offset, in bytes.
+func (m *Manifest) Shift(offset int64) {
+	shift := func(extents []Extent) {
+		for i := range extents {
+			extents[i].Offset += offset
+		}
+	}
+	shift(m.Image.Metadata.Extents)
+	for i := range m.Paths {
+		shift(m.Paths[i].Data)
+	}
+}
+
+// AddMetadata adds ranges to those that hold no store path's data.
+func (m *Manifest) AddMetadata(extents ...Extent) {
+	m.Image.Metadata.Extents = append(m.Image.Metadata.Extents, extents...)
 }
 
 // ManifestOptions are the choices that the image's bytes depend on.

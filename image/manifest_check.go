@@ -24,9 +24,6 @@ func (m *Manifest) validate() error {
 	if err := m.Image.validate(); err != nil {
 		return fmt.Errorf("image: %w", err)
 	}
-	if err := m.validateChunks(); err != nil {
-		return err
-	}
 	if m.Options.BlockSize <= 0 {
 		return fmt.Errorf("options: block size %d is not positive", m.Options.BlockSize)
 	}
@@ -39,7 +36,13 @@ func (m *Manifest) validate() error {
 	if err := m.Totals.validate(len(m.Paths)); err != nil {
 		return fmt.Errorf("totals: %w", err)
 	}
-	return m.validateRoots()
+	if err := m.validateRoots(); err != nil {
+		return err
+	}
+	if sum := m.Digest(); sum != m.Image.SHA256 {
+		return fmt.Errorf("image: sha256 is %s, but what the manifest says of the image makes %s", m.Image.SHA256, sum)
+	}
+	return nil
 }
 
 func (i *ManifestImage) validate() error {
@@ -49,14 +52,12 @@ func (i *ManifestImage) validate() error {
 	if i.Size <= 0 {
 		return fmt.Errorf("size %d is not positive", i.Size)
 	}
-	if i.SHA256 == (HexSHA256{}) {
-		return fmt.Errorf("no sha256")
+	if len(i.Metadata.Extents) == 0 {
+		return fmt.Errorf("no metadata")
 	}
-	if i.Metadata != nil {
-		for _, x := range i.Metadata.Extents {
-			if err := x.validate(i.Size); err != nil {
-				return fmt.Errorf("metadata: %w", err)
-			}
+	for _, x := range i.Metadata.Extents {
+		if err := x.validate(i.Size); err != nil {
+			return fmt.Errorf("metadata: %w", err)
 		}
 	}
 	if i.Part != nil {
@@ -105,6 +106,9 @@ func (m *Manifest) validatePaths() error {
 		if int64(len(p.Sums)) > p.Files {
 			return fmt.Errorf("paths: %s: %d sums of %d files", p.Path, len(p.Sums), p.Files)
 		}
+		if m.Image.Format == "ext4" && !equal(p.DataSum, p.Sums.Sum()) {
+			return fmt.Errorf("paths: %s: blake3 is not that of its sums", p.Path)
+		}
 		for _, x := range p.Data {
 			if err := x.validate(m.Image.Size); err != nil {
 				return fmt.Errorf("paths: %s: data: %w", p.Path, err)
@@ -112,6 +116,10 @@ func (m *Manifest) validatePaths() error {
 		}
 	}
 	return m.validateOverlap()
+}
+
+func equal(a, b *DataSum) bool {
+	return a == nil && b == nil || a != nil && b != nil && *a == *b
 }
 
 // validateOverlap checks that no byte of the image is two paths' own data.

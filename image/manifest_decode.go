@@ -117,8 +117,6 @@ func (d *manifestDecoder) field(key string) error {
 		return d.value(&d.m.Totals)
 	case "verity":
 		return d.value(&d.m.Verity)
-	case "chunks":
-		return decodeList(d, &d.m.Chunks)
 	case "paths":
 		return decodeList(d, &d.m.Paths)
 	}

@@ -33,9 +33,6 @@ func (m *Manifest) Encode(w io.Writer) error {
 	if m.Verity != nil {
 		e.field("verity", m.Verity)
 	}
-	if len(m.Chunks) > 0 {
-		encodeList(e, "chunks", m.Chunks)
-	}
 	encodeList(e, "paths", m.Paths)
 	return e.end()
 }

@@ -29,11 +29,10 @@ func aManifest(t testing.TB) *Manifest {
 		return p
 	}
 	glibc, mod, tool := path('0', "glibc-2.36"), path('1', "module-go-1.19"), path('2', "hello+tool_2.?=x")
-	chunks := ChunkSums{digest(0xab), digest(0xba)}
-	return &Manifest{
+	m := &Manifest{
 		Version: ManifestVersion,
-		Image: ManifestImage{Format: "squashfs", Size: 1 << 20, SHA256: chunks.Digest(), Chunk: 1 << 19, Label: "bigdisk-1234567", Part: &Extent{4096, 1<<20 - 4096},
-			Metadata: &ManifestMetadata{Extents: []Extent{{4096, 96}, {21000, 4000}}, SHA256: digest(0x77)}},
+		Image: ManifestImage{Format: "squashfs", Size: 1 << 20, Label: "bigdisk-1234567", Part: &Extent{4096, 1<<20 - 4096},
+			Metadata: ManifestMetadata{Extents: []Extent{{4096, 96}, {21000, 4000}}, SHA256: digest(0x77)}},
 		Options: ManifestOptions{Compression: "zstd:default", BlockSize: 262144, Owner: "0:0", Partition: "gpt", Writable: true, Layout: 1},
 		Lock:    &ManifestLock{SHA256: digest(0xcd)},
 		Modules: []ManifestModule{{ID: "go-1.19:v1-20230522-c48c43c", Commit: strings.Repeat("c", 40), Path: mod}},
@@ -42,13 +41,14 @@ func aManifest(t testing.TB) *Manifest {
 			ManifestModule{ID: "bun-0.6:v1-20230607-15011da", Commit: strings.Repeat("1", 40), Path: path('3', "module-bun")}, "no store has it"}},
 		Totals: ManifestTotals{StorePaths: 3, Files: 12, Directories: 5, Symlinks: 1, Bytes: 40000, UniqueBytes: 30000},
 		Verity: &ManifestVerity{RootHash: digest(0xef), Offset: 1 << 19, Salt: "00ff", UUID: "12345678-1234-1234-1234-123456789abc"},
-		Chunks: chunks.Parts(),
 		Paths: []ManifestPath{
 			{Path: glibc, NarHash: digest(1), NarSize: 30000, Files: 10, Data: []Extent{{8192, 9000}, {20000, 100}}},
 			{Path: mod, NarHash: digest(2), NarSize: 600, Files: 1, Data: []Extent{{17192, 300}}, DataSum: (*DataSum)(new(digest(0x99))), Sums: FileSums{{1, 2, 3}}},
 			{Path: tool, NarHash: digest(3), NarSize: 600},
 		},
 	}
+	m.Image.SHA256 = m.Digest()
+	return m
 }
 
 func encode(t testing.TB, m *Manifest) []byte {
@@ -94,9 +94,10 @@ func TestManifestRoundTrip(t *testing.T) {
 		t.Errorf("got\n%+v\nwant\n%+v", got, want)
 	}
 	least := &Manifest{
-		Version: want.Version, Image: ManifestImage{Format: "ext4", Size: 4096, SHA256: want.Image.SHA256},
+		Version: want.Version, Image: ManifestImage{Format: "ext4", Size: 4096, Metadata: ManifestMetadata{Extents: []Extent{{0, 4096}}}},
 		Options: ManifestOptions{BlockSize: 4096, Owner: "0:0"},
 	}
+	least.Image.SHA256 = least.Digest()
 	if got, err = DecodeManifest(bytes.NewReader(encode(t, least))); err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +120,7 @@ func TestManifestSkipsNewFields(t *testing.T) {
 
 // TestManifestRefuses changes one thing of a good manifest at a time.
 func TestManifestRefuses(t *testing.T) {
-	glibc := string(aManifest(t).Paths[0].Path)
+	glibc, sum := string(aManifest(t).Paths[0].Path), aManifest(t).Image.SHA256.String()
 	tests := []struct{ name, old, new, want string }{
 		{"other version", `"version": 1`, `"version": 2`, "version 2: this bigdisk reads version 1"},
 		{"version not first", `"version": 1,`, ``, `the first field is "image"`},
@@ -128,13 +129,16 @@ func TestManifestRefuses(t *testing.T) {
 		{"wrong type", `"size":1048576`, `"size":"big"`, "image: json: cannot unmarshal string"},
 		{"fraction", `"size":1048576`, `"size":1.5`, "image: json: cannot unmarshal number 1.5"},
 		{"too big for 64 bits", `"size":1048576`, `"size":99999999999999999999`, "image: json: cannot unmarshal number"},
-		{"a chunk's sum", `"chunks": [
-    "q6`, `"chunks": [
-    "q7`, "chunks: their sums do not make the image's sha256"},
-		{"chunks that are missing", `"chunk":524288`, `"chunk":262144`, "chunks: 2 sums of an image of 1048576 bytes"},
+		{"another hash", `"sha256":"` + sum, `"sha256":"` + strings.Repeat("7", 64), "what the manifest says of the image makes " + sum},
+		{"another size", `"size":1048576`, `"size":1048577`, "image: sha256 is " + sum},
+		{"another metadata hash", `"sha256":"7777`, `"sha256":"7778`, "image: sha256 is " + sum},
+		{"other metadata", `"length":4000`, `"length":4001`, "image: sha256 is " + sum},
+		{"no metadata", `"extents":[{"offset":4096,"length":96},{"offset":21000,"length":4000}]`, `"extents":[]`, "image: no metadata"},
+		{"another NAR hash", `"narHash":"sha256:008`, `"narHash":"sha256:009`, "image: sha256 is " + sum},
+		{"another sum", `"blake3":"99`, `"blake3":"98`, "image: sha256 is " + sum},
 		{"no size", `"size":1048576`, `"size":0`, "image: size 0 is not positive"},
 		{"unknown format", `"squashfs"`, `"erofs"`, `image: format "erofs"`},
-		{"short hash", `"sha256":"33`, `"sha256":"`, "image: a SHA-256 has 64 hexadecimal digits, not 62"},
+		{"short hash", `"sha256":"` + sum[:2], `"sha256":"`, "image: a SHA-256 has 64 hexadecimal digits, not 62"},
 		{"partition outside", `"offset":4096`, `"offset":4097`, "image: partition: 1044480 bytes at offset 4097"},
 		{"block size", `"blockSize":262144`, `"blockSize":-1`, "options: block size -1"},
 		{"count", `"storePaths":3`, `"storePaths":4`, "totals: storePaths is 4, but there are 3 paths"},
@@ -151,6 +155,7 @@ func TestManifestRefuses(t *testing.T) {
 		{"sums", `"files":1,`, `"files":0,`, "1 sums of 0 files"},
 		{"half a sum", `"sums":"AQID`, `"sums":"`, "file sums of 17 bytes"},
 		{"no base 64", `"sums":"AQID`, `"sums":"A!ID`, "file sums"},
+		{"ext4 without sums", `"squashfs"`, `"ext4"`, "blake3 is not that of its sums"},
 		{"metadata", `"offset":21000`, `"offset":2100000`, "metadata: 4000 bytes at offset 2100000"},
 		{"overlap", `"length":9000`, `"length":9001`, "overlap at offset 17192"},
 		{"module not there", `"path":"/nix/store/1`, `"path":"/nix/store/4`, "is not among the paths"},
@@ -251,6 +256,7 @@ func benchManifest(b *testing.B, n int) *Manifest {
 		}
 	}
 	m.Totals.StorePaths = int64(n)
+	m.Image.SHA256 = m.Digest()
 	return m
 }
 

@@ -16,7 +16,6 @@ import (
 	"bigdisk/image"
 	"bigdisk/image/atomicfile"
 	"bigdisk/image/base"
-	"bigdisk/pipeline/progress"
 )
 
 // Build makes the image and the manifest that opts ask for. Neither appears
@@ -104,27 +103,23 @@ func (b *builder) build(ctx context.Context) (*BuildResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	done, err := b.enclose(ctx, d, layout.Size, plan.label)
+	m, err := b.manifest(ctx, plan, layout, d)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.settle(ctx, out.File, done, d.base, layout); err != nil {
+	if err := b.enclose(ctx, d, m); err != nil {
 		return nil, err
 	}
-	if done.metadata, err = hashMetadata(d, d.base, layout.Metadata); err != nil {
-		return nil, fmt.Errorf("read %s again: %w", b.opts.Output, err)
+	if err := out.File.Sync(); err != nil {
+		return nil, fmt.Errorf("sync %s: %w", b.opts.Output, err)
 	}
-	manifest, err := b.manifest(plan, layout, done)
-	if err != nil {
+	if err := b.verifyImage(ctx, atomicfile.TempName(b.opts.Output), m); err != nil {
 		return nil, err
 	}
-	if err := b.verifyImage(ctx, atomicfile.TempName(b.opts.Output), manifest); err != nil {
+	if err := publish(out, m); err != nil {
 		return nil, err
 	}
-	if err := publish(out, manifest); err != nil {
-		return nil, err
-	}
-	return b.result(plan, manifest, start), nil
+	return b.result(plan, m, start), nil
 }
 
 // result sums the build up that began at start.
@@ -163,48 +158,15 @@ func (b *builder) write(ctx context.Context, plan *plan, output string, d *disk)
 	return layout, err
 }
 
-// settle hashes the image while the disk takes it in. An image's first bytes
-// are written last, so it has to be read again; mostly it is still in the page
-// cache. What the base has in the same place was held against its sums when it
-// was taken, and has them still.
-func (b *builder) settle(ctx context.Context, f *os.File, done *finished, offset int64, layout *image.Layout) error {
-	known := func(i int64) *image.HexSHA256 {
-		if b.base == nil {
-			return nil
-		}
-		return b.base.KnownChunk(i, b.format.hashChunk(), done.size, offset, layout.Stayed)
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		if err := f.Sync(); err != nil {
-			return fmt.Errorf("sync %s: %w", b.opts.Output, err)
-		}
-		return nil
-	})
-	group.Go(func() error { return b.hash(ctx, f, done, known) })
-	return group.Wait()
-}
-
-// hash fills in the hash of the image in r. Chunks that are known are not read.
-func (b *builder) hash(ctx context.Context, r io.ReaderAt, done *finished, known func(i int64) *image.HexSHA256) (err error) {
-	stage := b.opts.Progress.Stage("finish", progress.Bytes, done.size)
-	defer stage.Finish()
-	done.chunks, err = image.SumChunks(ctx, r, done.size, b.format.hashChunk(), b.opts.Jobs, known, stage.Add)
-	done.sum = done.chunks.Digest()
-	if err != nil {
-		return fmt.Errorf("read %s again: %w", b.opts.Output, err)
-	}
-	return nil
-}
-
-// manifest describes the image.
-func (b *builder) manifest(plan *plan, layout *image.Layout, done *finished) (*image.Manifest, error) {
+// manifest describes the filesystem in r.
+func (b *builder) manifest(ctx context.Context, plan *plan, layout *image.Layout, r io.ReaderAt) (*image.Manifest, error) {
 	m := &image.Manifest{
 		Version: image.ManifestVersion,
-		Image:   image.ManifestImage{Format: b.opts.Format, Size: done.size, SHA256: done.sum, Chunk: b.format.hashChunk(), Label: plan.label, Part: done.part, Metadata: done.metadata},
+		Image: image.ManifestImage{
+			Format: b.opts.Format, Size: layout.Size, Label: plan.label,
+			Metadata: image.ManifestMetadata{Extents: layout.Metadata},
+		},
 		Options: b.manifestOptions(),
-		Verity:  done.verity,
-		Chunks:  done.chunks.Parts(),
 		Totals: image.ManifestTotals{
 			StorePaths: int64(plan.closure.Len()), Files: layout.Files, Directories: layout.Dirs,
 			Symlinks: layout.Symlinks, Bytes: layout.DataBytes, UniqueBytes: layout.UniqueBytes,
@@ -221,15 +183,10 @@ func (b *builder) manifest(plan *plan, layout *image.Layout, done *finished) (*i
 		at, _ := slices.BinarySearchFunc(m.Paths, plan.order[i], func(p image.ManifestPath, path store.Path) int {
 			return strings.Compare(string(p.Path), string(path))
 		})
-		m.Paths[at].Files, m.Paths[at].Data = unit.Files, unit.Extents
-		m.Paths[at].DataSum, m.Paths[at].Sums = unit.Data, unit.Sums
-		for j := range m.Paths[at].Data {
-			if done.part != nil {
-				m.Paths[at].Data[j].Offset += done.part.Offset
-			}
-		}
+		p := &m.Paths[at]
+		p.Files, p.Data, p.DataSum, p.Sums = unit.Files, unit.Extents, unit.Data, unit.Sums
 	}
-	return m, nil
+	return m, b.digest(ctx, r, m)
 }
 
 // describe says in a manifest what was asked for.

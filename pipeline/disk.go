@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"io"
 	"os"
@@ -71,79 +70,70 @@ func (d *disk) ReadAt(p []byte, at int64) (int, error) { return d.file.ReadAt(p,
 
 func (d *disk) Truncate(size int64) error { return d.file.Truncate(d.base + size) }
 
-// finished is what has become of the image file around its filesystem.
-type finished struct {
-	size   int64 // of the file
-	sum    image.HexSHA256
-	chunks image.ChunkSums // nil if the image is hashed as a whole
-	verity *image.ManifestVerity
-	part   *image.Extent
-	// metadata is where the filesystem's own structures lie in the file.
-	metadata *image.ManifestMetadata
-}
-
-// hashMetadata hashes parts of the filesystem in d, which starts at byte base of
-// the image.
-func hashMetadata(d io.ReaderAt, base int64, extents []image.Extent) (*image.ManifestMetadata, error) {
-	h := sha256.New()
-	m := &image.ManifestMetadata{}
-	for _, x := range extents {
-		if _, err := io.Copy(h, io.NewSectionReader(d, x.Offset, x.Length)); err != nil {
-			return nil, err
-		}
-		m.Extents = append(m.Extents, image.Extent{Offset: base + x.Offset, Length: x.Length})
-	}
-	h.Sum(m.SHA256[:0])
-	return m, nil
-}
-
 // InFile lets data be copied into the file by the kernel.
 func (d *disk) InFile() (*os.File, int64) { return d.file, d.base }
 
-// enclose puts a hash tree behind the filesystem of length bytes, and a
-// partition table around both, as far as they were asked for.
-func (b *builder) enclose(ctx context.Context, d *disk, length int64, label string) (*finished, error) {
-	done := &finished{size: length}
+// enclose puts a hash tree behind the filesystem that m describes, and a
+// partition table around both, as far as they were asked for, and describes
+// that too.
+func (b *builder) enclose(ctx context.Context, d *disk, m *image.Manifest) error {
 	if !b.opts.Verity && b.opts.Partition == "" {
-		return done, nil
+		return nil
 	}
-	stage := b.opts.Progress.Stage("protect", progress.Bytes, length)
-	defer stage.Finish()
-	seed, err := image.Digest(ctx, io.NewSectionReader(d, 0, length), length, image.ChunkSize, b.opts.Jobs, stage.Add)
-	if err != nil {
-		return nil, fmt.Errorf("read %s again: %w", b.opts.Output, err)
-	}
-	used := length
+	seed, used := m.Image.SHA256, m.Image.Size
+	m.Shift(d.base)
 	if b.opts.Verity {
-		tree, err := verity.Append(ctx, d, length, verity.Options{Seed: seed, Workers: b.opts.Jobs})
+		stage := b.opts.Progress.Stage("protect", progress.Bytes, used)
+		tree, err := verity.Append(ctx, d, used, verity.Options{Seed: seed, Workers: b.opts.Jobs})
+		stage.Finish()
 		if err != nil {
-			return nil, fmt.Errorf("hash tree of %s: %w", b.opts.Output, err)
+			return fmt.Errorf("hash tree of %s: %w", b.opts.Output, err)
 		}
-		done.verity = &image.ManifestVerity{RootHash: tree.RootHash, Offset: tree.Offset, Salt: tree.SaltHex(), UUID: tree.UUIDString()}
+		m.Verity = &image.ManifestVerity{RootHash: tree.RootHash, Offset: tree.Offset, Salt: tree.SaltHex(), UUID: tree.UUIDString()}
+		m.AddMetadata(image.Extent{Offset: d.base + tree.Offset, Length: tree.Size})
 		used = tree.Offset + tree.Size
 	}
-	return done, b.round(d, done, used, label, seed)
+	if err := b.round(d, m, used, seed); err != nil {
+		return err
+	}
+	return b.digest(ctx, d.file, m)
 }
 
 // round gives the file its length, and the partition table if there is one.
-func (b *builder) round(d *disk, done *finished, used int64, label string, seed image.HexSHA256) error {
-	done.size = used
+func (b *builder) round(d *disk, m *image.Manifest, used int64, seed image.HexSHA256) error {
+	size := used
 	if b.opts.Format == Ext4 {
-		done.size = (used + diskSize - 1) / diskSize * diskSize
+		size = (used + diskSize - 1) / diskSize * diskSize
 	}
 	if d.base > 0 {
-		done.size = gpt.DiskSize(used, diskSize)
-		done.part = &image.Extent{Offset: d.base, Length: (used + gpt.Align - 1) / gpt.Align * gpt.Align}
+		size = gpt.DiskSize(used, diskSize)
+		m.Image.Part = &image.Extent{Offset: d.base, Length: (used + gpt.Align - 1) / gpt.Align * gpt.Align}
+		m.AddMetadata(image.Extent{Length: d.base}, image.Extent{Offset: size - gpt.Align, Length: gpt.Align})
 	}
-	if err := d.file.Truncate(done.size); err != nil {
+	m.Image.Size = size
+	if err := d.file.Truncate(size); err != nil {
 		return err
 	}
-	if done.part == nil {
+	if m.Image.Part == nil {
 		return nil
 	}
-	if err := gpt.Write(d.file, used, done.size, gpt.Options{Name: label, Seed: seed}); err != nil {
+	if err := gpt.Write(d.file, used, size, gpt.Options{Name: m.Image.Label, Seed: seed}); err != nil {
 		return fmt.Errorf("partition table of %s: %w", b.opts.Output, err)
 	}
+	return nil
+}
+
+// digest hashes what is not store paths' data in the image in r, so that m
+// stands for all of it.
+func (b *builder) digest(ctx context.Context, r io.ReaderAt, m *image.Manifest) (err error) {
+	meta := &m.Image.Metadata
+	stage := b.opts.Progress.Stage("finish", progress.Bytes, meta.Bytes())
+	defer stage.Finish()
+	meta.SHA256, err = image.HashExtents(ctx, r, meta.Extents, stage.Add)
+	if err != nil {
+		return fmt.Errorf("read the image again: %w", err)
+	}
+	m.Image.SHA256 = m.Digest()
 	return nil
 }
 

@@ -136,8 +136,6 @@ func (r *recorder) compression() string { return "zstd:default" }
 
 func (r *recorder) blockSize() int { return 4096 }
 
-func (r *recorder) hashChunk() int64 { return 4096 }
-
 func (r *recorder) layoutVersion() int { return 1 }
 
 func (r *recorder) call(what string) error {
@@ -217,6 +215,7 @@ func (r *recorder) Close() error {
 	r.closed = true
 	_, err := r.file.WriteAt([]byte(strings.Join(r.log, "\n")), 0)
 	r.layout.Size = int64(len(strings.Join(r.log, "\n")))
+	r.layout.Metadata = []image.Extent{{Length: r.layout.Size}}
 	return err
 }
 

@@ -16,8 +16,6 @@ type format interface {
 	// compression and blockSize are for the manifest; "" is for none.
 	compression() string
 	blockSize() int
-	// hashChunk is the size of the chunks that the image is hashed by, in bytes.
-	hashChunk() int64
 	// layoutVersion is that of the writer.
 	layoutVersion() int
 }
@@ -60,8 +58,6 @@ func (s squashfsFormat) compression() string { return s.opts.Compression.String(
 
 func (s squashfsFormat) blockSize() int { return s.opts.BlockSize }
 
-func (s squashfsFormat) hashChunk() int64 { return image.ChunkSize }
-
 func (s squashfsFormat) layoutVersion() int { return squashfs.LayoutVersion }
 
 // ext4BlockSize is the only one that ext4 images have, in bytes.
@@ -78,7 +74,5 @@ func (e ext4Format) newWriter(ctx context.Context, f *disk, label string) (image
 func (e ext4Format) compression() string { return "" }
 
 func (e ext4Format) blockSize() int { return ext4BlockSize }
-
-func (e ext4Format) hashChunk() int64 { return image.ChunkSize }
 
 func (e ext4Format) layoutVersion() int { return ext4.LayoutVersion }

@@ -61,7 +61,7 @@ func (b *builder) change(ctx context.Context, plan *plan, d ext4.Disk, start tim
 	if f.update.Unchanged() {
 		return b.unchanged(ctx, plan, old, start)
 	}
-	m, err := b.describeInPlace(ctx, plan, f.update, layout, old)
+	m, err := b.manifest(ctx, plan, layout, f.update.Image())
 	if err == nil {
 		err = b.switchTo(f.update, m)
 	}
@@ -125,32 +125,6 @@ func fileHas(name string, sum [32]byte) bool {
 	h := sha256.New()
 	_, err = io.Copy(h, f)
 	return err == nil && [32]byte(h.Sum(nil)) == sum
-}
-
-// describeInPlace makes the manifest. Of the image only those chunks are read
-// that are not what they were.
-func (b *builder) describeInPlace(ctx context.Context, plan *plan, u *ext4.Update, layout *image.Layout, old *image.Manifest) (*image.Manifest, error) {
-	done, view := &finished{size: layout.Size}, u.Image()
-	chunk, sums := b.format.hashChunk(), old.ChunkSums()
-	if old.Image.Chunk != chunk {
-		sums = nil
-	}
-	known := func(i int64) *image.HexSHA256 {
-		at := i * chunk
-		n := min(chunk, done.size-at)
-		if i >= int64(len(sums)) || at+n > old.Image.Size || n < chunk && done.size != old.Image.Size || !u.Stays(at, n) {
-			return nil
-		}
-		return &sums[i]
-	}
-	if err := b.hash(ctx, view, done, known); err != nil {
-		return nil, err
-	}
-	var err error
-	if done.metadata, err = hashMetadata(view, 0, layout.Metadata); err != nil {
-		return nil, err
-	}
-	return b.manifest(plan, layout, done)
 }
 
 // switchTo makes the image the new one, and m its manifest.

@@ -75,7 +75,7 @@ taken, and a disk is held against nothing but itself.`,
 	f.StringVar(&opts.Manifest, "manifest", "", "hold the disk against this `FILE`, or that in gs://BUCKET")
 	f.StringVar(&opts.Label, "label", "", "refuse a disk with another label than `TEXT` (default the manifest's)")
 	f.StringVar(&opts.RootHash, "root-hash", "", "refuse a disk with another dm-verity root hash than `HEX` (default the manifest's)")
-	f.IntVar(&opts.Sample, "sample", host.DefaultSample, "hash `N` store paths, and chunks of an image that has sums of them")
+	f.IntVar(&opts.Sample, "sample", host.DefaultSample, "hash `N` store paths")
 	f.IntVar(&opts.Blocks, "sample-blocks", host.DefaultBlocks, "hold `N` blocks against the hash tree")
 	f.BoolVar(&opts.Full, "full", false, "read and check all of the disk")
 	f.IntVar(&opts.Keep, "keep", 1, "leave the `N` versions before mounted")

@@ -169,8 +169,8 @@ func TestHostManifest(t *testing.T) {
 	imagetest.Command(t, "cp", other+".manifest.json", filepath.Join(dir, "nix-v1.json"))
 	for manifest, says := range map[string]string{
 		"gs://disks": "", "gs://disks/{service}/{version}/manifest.json": "",
-		"gs://disks/some/where.json": "the chunk at byte 0 hashes to", "gs://disks/none": "disks/none",
-		filepath.Join(dir, "{service}-{version}.json"): "the chunk at byte 0 hashes to", filepath.Join(dir, "none"): "no such file",
+		"gs://disks/some/where.json": "its metadata has the SHA-256", "gs://disks/none": "disks/none",
+		filepath.Join(dir, "{service}-{version}.json"): "its metadata has the SHA-256", filepath.Join(dir, "none"): "no such file",
 	} {
 		out, err := exec.Command(binary(t), "host", "mount", "--service", "nix", "--device-dir", dir, "--mount-root", root, "--manifest", manifest).CombinedOutput()
 		if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(string(out), says)) {

@@ -215,7 +215,7 @@ func (o *publishOptions) release(ctx context.Context, name string) (publish.Rele
 	r := publish.Release{Version: o.Version, Size: size, Suffix: filepath.Ext(name), NoManifest: m == nil}
 	var label string
 	if m == nil {
-		sum, err := image.Digest(ctx, f, size, 0, 1, func(int64) {})
+		sum, err := image.HashExtents(ctx, f, []image.Extent{{Length: size}}, func(int64) {})
 		if err != nil {
 			return publish.Release{}, fmt.Errorf("%s: %w", name, err)
 		}

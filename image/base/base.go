@@ -10,7 +10,6 @@ package base
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -39,7 +38,6 @@ type Image struct {
 	im       *read.Image
 	fs       filesystem
 	manifest *image.Manifest
-	sums     image.ChunkSums
 	trust    bool
 	release  func()
 	paths    []read.DirEntry // of the store, by name
@@ -77,7 +75,7 @@ func New(ctx context.Context, name string, disk io.ReaderAt, size int64, m *imag
 	if err := fits(m, opts); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	b := &Image{name: name, manifest: m, sums: m.ChunkSums(), trust: opts.Trust, release: opts.Release, fs: filesystem{disk: disk}}
+	b := &Image{name: name, manifest: m, trust: opts.Trust, release: opts.Release, fs: filesystem{disk: disk}}
 	if m.Image.Part != nil {
 		b.fs.offset = m.Image.Part.Offset
 	}
@@ -103,7 +101,7 @@ func fits(m *image.Manifest, opts Options) error {
 	switch {
 	case m.Image.Format != opts.Format:
 		return fmt.Errorf("%w: it is %s, the new image is %s", ErrUnfit, m.Image.Format, opts.Format)
-	case m.Image.Metadata == nil || have.Layout != want.Layout:
+	case have.Layout != want.Layout:
 		return fmt.Errorf("%w: it has layout version %d, this bigdisk writes version %d", ErrUnfit, have.Layout, want.Layout)
 	case have.Compression != want.Compression:
 		return fmt.Errorf("%w: its compression is %s, not %s", ErrUnfit, have.Compression, want.Compression)
@@ -114,23 +112,15 @@ func fits(m *image.Manifest, opts Options) error {
 }
 
 func (b *Image) checkMetadata(ctx context.Context) error {
-	h := sha256.New()
-	buf := make([]byte, 1<<20)
-	for _, x := range b.manifest.Image.Metadata.Extents {
-		for at, end := x.Offset, x.Offset+x.Length; at < end; {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			p := buf[:min(int64(len(buf)), end-at)]
-			if err := image.ReadFull(b.fs.disk, p, at); err != nil {
-				return fmt.Errorf("%w: %w", ErrDamaged, err)
-			}
-			h.Write(p)
-			at += int64(len(p))
-		}
-	}
-	if sum := image.HexSHA256(h.Sum(nil)); sum != b.manifest.Image.Metadata.SHA256 {
-		return fmt.Errorf("%w: its structures hash to %s, not to %s as its manifest says", ErrDamaged, sum, b.manifest.Image.Metadata.SHA256)
+	want := b.manifest.Image.Metadata
+	sum, err := image.HashExtents(ctx, b.fs.disk, want.Extents, func(int64) {})
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	case sum != want.SHA256:
+		return fmt.Errorf("%w: its structures hash to %s, not to %s as its manifest says", ErrDamaged, sum, want.SHA256)
 	}
 	return nil
 }
@@ -145,22 +135,6 @@ func (b *Image) openStore(size int64) (err error) {
 	}
 	b.paths, err = b.im.ReadDir(dir)
 	return err
-}
-
-// KnownChunk returns the sum of chunk i of the image, of so many bytes in all,
-// if the new image, of size bytes, has it too: if all of it lies in ranges that
-// were copied from here to the same place. The new filesystem starts at offset.
-func (b *Image) KnownChunk(i, chunk, size, offset int64, stayed []image.Stayed) *image.HexSHA256 {
-	at := i*chunk - offset
-	if b.manifest.Image.Chunk != chunk || offset != b.fs.offset || i >= int64(len(b.sums)) ||
-		(i+1)*chunk > min(size, b.manifest.Image.Size) {
-		return nil
-	}
-	j := sort.Search(len(stayed), func(j int) bool { return stayed[j].Offset+stayed[j].Length >= at+chunk })
-	if j == len(stayed) || stayed[j].Offset > at || stayed[j].From != io.ReaderAt(b.fs) {
-		return nil
-	}
-	return &b.sums[i]
 }
 
 // Has tells whether the image holds a store path with this NAR hash.

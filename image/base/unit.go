@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/zeebo/blake3"
-
 	"bigdisk/bundle/store"
 	"bigdisk/image"
 	"bigdisk/image/internal/filesum"
@@ -167,9 +165,6 @@ func (u *unit) check(ctx context.Context) error {
 		return fmt.Errorf("%w: its manifest has no sum of the path's data", ErrDamaged)
 	}
 	if u.base.manifest.Image.Format == read.Ext4 {
-		if sum := u.path.Sums.Sum(); sum != nil && *sum != *u.path.DataSum {
-			return fmt.Errorf("%w: its files' sums have the sum %s, its manifest says %s", ErrDamaged, sum, u.path.DataSum)
-		}
 		for _, f := range u.own {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -186,27 +181,13 @@ func (u *unit) check(ctx context.Context) error {
 	if u.path.DataSum == nil {
 		return nil
 	}
-	h := blake3.New()
-	buf := make([]byte, 1<<20)
-	for _, x := range u.kept.Data {
-		for at, end := x.Offset, x.Offset+x.Length; at < end; {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			p := buf[:min(int64(len(buf)), end-at)]
-			if err := image.ReadFull(u.base.fs, p, at); err != nil {
-				return fmt.Errorf("%w: %w", ErrDamaged, err)
-			}
-			h.Write(p)
-			at += int64(len(p))
-		}
-	}
-	for i := range u.path.Sums {
-		h.Write(u.path.Sums[i][:])
-	}
-	var sum image.DataSum
-	h.Sum(sum[:0])
-	if sum != *u.path.DataSum {
+	sum, err := image.SumData(ctx, u.base.fs, u.kept.Data, u.path.Sums, func(int64) {})
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	case sum != *u.path.DataSum:
 		return fmt.Errorf("%w: its data has the sum %s, its manifest says %s", ErrDamaged, sum, u.path.DataSum)
 	}
 	return nil

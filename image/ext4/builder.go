@@ -113,9 +113,12 @@ func (b *builder) run(in *batch) error {
 	return nil
 }
 
-// unit ends the unit before and starts one.
+// unit ends the unit before and starts one. Data that is in none is as metadata
+// is.
 func (b *builder) unit(name string) {
-	if b.inUnit {
+	if !b.inUnit {
+		b.layout.Metadata = append(b.layout.Metadata, b.own.extents()...)
+	} else {
 		last := &b.layout.Units[len(b.layout.Units)-1]
 		last.Sums, last.Extents = slices.Clone(b.sums), b.own.extents()
 		last.Data = last.Sums.Sum()

@@ -120,13 +120,11 @@ func (d *FileDisk) Resize(size int64) error {
 	return d.Truncate(size)
 }
 
-// tracked counts what is written, and remembers where.
+// tracked counts what is written.
 type tracked struct {
 	Disk
-	bytes   int64
-	written spans
-	tidy    int  // how many spans of written are put in order next
-	data    bool // something beyond block 0 was written
+	bytes int64
+	data  bool // something beyond block 0 was written
 }
 
 // WriteAt counts what it writes.
@@ -134,11 +132,6 @@ func (t *tracked) WriteAt(p []byte, at int64) (int, error) {
 	n, err := t.Disk.WriteAt(p, at)
 	t.bytes += int64(n)
 	t.data = t.data || at >= blockSize
-	t.written.add(at/blockSize, ceilDiv(at+int64(len(p)), blockSize)-at/blockSize)
-	if len(t.written) > t.tidy {
-		t.written.normal()
-		t.tidy = max(1<<16, 2*len(t.written))
-	}
 	return n, err
 }
 

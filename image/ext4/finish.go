@@ -51,10 +51,10 @@ func (w *Writer) finish() error {
 	}
 	front, back := f.geo.used[0], f.geo.used[1]
 	b.layout.Size = f.geo.blocks * blockSize
-	b.layout.Metadata = []image.Extent{
-		{Offset: front.start * blockSize, Length: front.blocks() * blockSize},
-		{Offset: cursor * blockSize, Length: (back.end - cursor) * blockSize},
-	}
+	b.layout.Metadata = append(b.layout.Metadata,
+		image.Extent{Offset: front.start * blockSize, Length: front.blocks() * blockSize},
+		image.Extent{Offset: cursor * blockSize, Length: (back.end - cursor) * blockSize},
+	)
 	w.layout = &b.layout
 	return nil
 }

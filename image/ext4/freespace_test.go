@@ -85,9 +85,6 @@ func TestSpans(t *testing.T) {
 	if got := s.gaps(12, 35); !slices.Equal(got, spans{{25, 30}}) {
 		t.Errorf("gaps %v", got)
 	}
-	if got := intersect(s, spans{{0, 11}, {24, 31}, {35, 55}}); !slices.Equal(got, spans{{10, 11}, {24, 25}, {30, 31}, {35, 40}, {50, 55}}) {
-		t.Errorf("intersection %v", got)
-	}
 	for block, want := range map[int64]bool{9: false, 10: true, 24: true, 25: false, 59: true, 60: false} {
 		if s.meets(block, block+1) != want {
 			t.Errorf("block %d", block)

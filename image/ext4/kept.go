@@ -105,9 +105,8 @@ func (b *builder) stays(k *image.Kept, key contentKey, twin uint32) (bool, error
 // dataWriter writes batches' pieces. It joins copies that go on where the one
 // before ended.
 type dataWriter struct {
-	file   File
-	copy   piece
-	stayed []image.Stayed
+	file File
+	copy piece
 }
 
 // maxCopy is how many blocks are copied at once: 64 MiB.
@@ -166,11 +165,6 @@ func (d *dataWriter) endCopy() error {
 	err := image.CopyRange(d.file, c.at*blockSize, c.from, c.source*blockSize, c.blocks*blockSize)
 	if err != nil {
 		return fmt.Errorf("data of the earlier image: %w", err)
-	}
-	if c.at == c.source {
-		d.stayed = image.AppendStayed(d.stayed, image.Stayed{
-			Extent: image.Extent{Offset: c.at * blockSize, Length: c.blocks * blockSize}, From: c.from,
-		})
 	}
 	return nil
 }

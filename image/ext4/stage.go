@@ -60,7 +60,8 @@ func (u *Update) finish(f *finisher) error {
 	for _, p := range []places{u.geo.blockBitmaps, u.geo.inodeBitmaps, u.geo.inodeTables} {
 		meta = append(meta, p.spans...)
 	}
-	f.b.layout.Size, f.b.layout.Metadata = u.geo.blocks*blockSize, meta.extents()
+	f.b.layout.Size = u.geo.blocks * blockSize
+	f.b.layout.Metadata = append(f.b.layout.Metadata, meta.extents()...)
 	u.layout = &f.b.layout
 	return nil
 }
@@ -94,25 +95,8 @@ func (u *Update) place(f *finisher) error {
 		return err
 	}
 	u.geo = f.geo
-	u.kept = u.old.free.gaps(firstData, u.old.blocks)
-	u.kept = intersect(u.kept, u.geo.used)
 	u.free = u.geo.used.gaps(0, u.geo.blocks)
 	return nil
-}
-
-// intersect returns the blocks that both of two sorted lists have.
-func intersect(a, b spans) spans {
-	var out spans
-	for _, x := range a {
-		for _, y := range b.from(x.start) {
-			if y.start >= x.end {
-				break
-			}
-			start := max(x.start, y.start)
-			out.add(start, min(x.end, y.end)-start)
-		}
-	}
-	return out
 }
 
 // plan finds the geometry of the smallest image that is no smaller than the old

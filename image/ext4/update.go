@@ -24,18 +24,16 @@ var ErrUnfinished = errors.New("a change in place has not been finished")
 // [Finish] ends what it began.
 type Update struct {
 	*Writer
-	disk    *tracked
-	old     *existing
-	space   *freeSpace
-	resumed bool // an interrupted update came before
-	punch   bool // free blocks are made zeros
-	same    bool
-	ended   bool // by Switch or Abandon
+	disk  *tracked
+	old   *existing
+	space *freeSpace
+	punch bool // free blocks are made zeros
+	same  bool
+	ended bool // by Switch or Abandon
 
 	front memory // of the new image: superblock and group descriptors
 	geo   geometry
 	free  spans // in the new image
-	kept  spans // of both images
 	next  switchRecord
 }
 
@@ -62,7 +60,7 @@ func NewUpdate(ctx context.Context, d Disk, opts Options) (*Update, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &Update{disk: &tracked{Disk: d}, old: old, resumed: s.begun != nil, space: newFreeSpace(old.free, old.blocks, most)}
+	u := &Update{disk: &tracked{Disk: d}, old: old, space: newFreeSpace(old.free, old.blocks, most)}
 	build.space, build.stay = u.space, &staying{old: old, twins: make(map[contentKey][]int64)}
 	if err := u.begin(s); err != nil {
 		return nil, err

@@ -199,10 +199,6 @@ func update(t testing.TB, d Disk, tree tree, opts Options) (*Update, error) {
 	if err != nil {
 		return nil, err
 	}
-	var old io.ReaderAt
-	if fake, ok := d.(*fakeDisk); ok {
-		old = fake.copy()
-	}
 	kept := openEarlier(t, before, size)
 	kept.fit(tree)
 	u, err := NewUpdate(t.Context(), d, opts)
@@ -213,14 +209,14 @@ func update(t testing.TB, d Disk, tree tree, opts Options) (*Update, error) {
 	if err := errors.Join(add, u.Close()); err != nil || u.Unchanged() {
 		return u, err
 	}
-	return u, u.Switch(token, func() error { return checkView(t, u, old) })
+	return u, u.Switch(token, func() error { return checkView(t, u) })
 }
 
-// checkView looks, where that is cheap, whether the image is what it was where
-// it is said to be.
-func checkView(t testing.TB, u *Update, old io.ReaderAt) error {
+// checkView looks, where that is cheap, whether the image will be what it is
+// said to be.
+func checkView(t testing.TB, u *Update) error {
 	d, ok := u.disk.Disk.(*fakeDisk)
-	if !ok || d.steps < 1<<39 || u.resumed {
+	if !ok || d.steps < 1<<39 {
 		return nil
 	}
 	size := u.Layout().Size
@@ -231,22 +227,6 @@ func checkView(t testing.TB, u *Update, old io.ReaderAt) error {
 	}
 	if imageSum(t, after, size) != will {
 		t.Error("the image is not what it was to be")
-	}
-	const chunk = 16 << 10
-	was, is, stays := make([]byte, chunk), make([]byte, chunk), 0
-	for at := int64(0); at+chunk <= size; at += chunk {
-		if !u.Stays(at, chunk) {
-			continue
-		}
-		stays++
-		old.ReadAt(was, at)
-		after.ReadAt(is, at)
-		if !bytes.Equal(was, is) {
-			t.Errorf("bytes %d to %d were to stay", at, at+chunk)
-		}
-	}
-	if stays == 0 && u.kept.blocks() > 100 {
-		t.Error("nothing stays")
 	}
 	return nil
 }

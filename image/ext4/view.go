@@ -26,9 +26,8 @@ func (v *view) ReadAt(p []byte, at int64) (int, error) {
 	return n, nil
 }
 
-// IsHole reports whether bytes are in blocks that are zeros, as
-// [image.Holes] says.
-func (v *view) IsHole(at, n int64) bool {
+// isHole reports whether bytes are in blocks that are zeros.
+func (v *view) isHole(at, n int64) bool {
 	rest := v.zero.from(at / blockSize)
 	return len(rest) > 0 && rest[0].start*blockSize <= at && at+n <= rest[0].end*blockSize
 }
@@ -36,7 +35,7 @@ func (v *view) IsHole(at, n int64) bool {
 func (v *view) read(p []byte, at int64) error {
 	end := at + int64(len(p))
 	zeros := v.zero.from(at / blockSize)
-	if v.IsHole(at, end-at) {
+	if v.isHole(at, end-at) {
 		clear(p)
 	} else {
 		n, err := v.disk.ReadAt(p, at)
@@ -64,18 +63,6 @@ func (u *Update) Image() io.ReaderAt {
 		v.zero = u.free
 	}
 	return v
-}
-
-// Stays reports, after Close, whether some bytes of the new image are what they
-// were before, at the same place.
-func (u *Update) Stays(at, n int64) bool {
-	start, end := at/blockSize, ceilDiv(at+n, blockSize)
-	if u.punch || u.resumed {
-		rest := u.kept.from(start)
-		return len(rest) > 0 && rest[0].start <= start && end <= rest[0].end
-	}
-	u.disk.written.normal()
-	return start > u.geo.descBlocks && end <= u.old.blocks && !u.disk.written.meets(start, end)
 }
 
 // Before returns the image on d as it is, or was before an update began that

@@ -137,9 +137,7 @@ func (w *Writer) writeBatches(disk <-chan *batch) error {
 		b.reset()
 		w.free <- b
 	}
-	err := out.endCopy()
-	w.build.layout.Stayed = out.stayed
-	return err
+	return out.endCopy()
 }
 
 // Begin starts a unit of layout; see [image.Writer].

@@ -68,7 +68,7 @@ func Write(ctx context.Context, f *os.File, info *store.PathInfo, contents store
 	if err != nil {
 		return 0, err
 	}
-	m, err := describe(f, w.Layout(), info, opts)
+	m, err := describe(ctx, f, w.Layout(), info, opts)
 	if err != nil {
 		return 0, err
 	}
@@ -104,11 +104,11 @@ func fill(w image.Writer, at store.Path, contents store.Contents) error {
 }
 
 // describe makes the manifest.
-func describe(f *os.File, l *image.Layout, info *store.PathInfo, opts squashfs.Options) (*image.Manifest, error) {
+func describe(ctx context.Context, f *os.File, l *image.Layout, info *store.PathInfo, opts squashfs.Options) (*image.Manifest, error) {
 	at := path(info.NarHash)
 	m := &image.Manifest{
 		Version: image.ManifestVersion,
-		Image:   image.ManifestImage{Format: "squashfs", Size: l.Size, Metadata: &image.ManifestMetadata{Extents: l.Metadata}},
+		Image:   image.ManifestImage{Format: "squashfs", Size: l.Size, Metadata: image.ManifestMetadata{Extents: l.Metadata}},
 		Options: Options(opts),
 		Roots:   []store.Path{at},
 		Totals:  image.ManifestTotals{StorePaths: 1, Files: l.Files, Directories: l.Dirs, Symlinks: l.Symlinks, Bytes: l.DataBytes, UniqueBytes: l.UniqueBytes},
@@ -117,16 +117,10 @@ func describe(f *os.File, l *image.Layout, info *store.PathInfo, opts squashfs.O
 			Data: l.Units[0].Extents, DataSum: l.Units[0].Data, Sums: l.Units[0].Sums,
 		}},
 	}
-	h := sha256.New()
-	for _, x := range l.Metadata {
-		if _, err := io.Copy(h, io.NewSectionReader(f, x.Offset, x.Length)); err != nil {
-			return nil, err
-		}
-	}
-	h.Sum(m.Image.Metadata.SHA256[:0])
-	// The image's own sum is of no use: its parts have theirs.
-	m.Image.SHA256 = m.Image.Metadata.SHA256
-	return m, nil
+	var err error
+	m.Image.Metadata.SHA256, err = image.HashExtents(ctx, f, l.Metadata, func(int64) {})
+	m.Image.SHA256 = m.Digest()
+	return m, err
 }
 
 // Open reads back what [Write] wrote to f, which is called name. What it

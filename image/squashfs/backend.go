@@ -25,7 +25,6 @@ type backEnd struct {
 
 	unitStart int64
 	units     []unitData
-	dataEnd   int64
 	root      ref
 	size      int64
 }
@@ -103,9 +102,19 @@ type unitData struct {
 	sum     *image.DataSum
 }
 
-// metadata is where all but data lies.
+// metadata is where all but the units' data lies.
 func (b *backEnd) metadata() []image.Extent {
-	return []image.Extent{{Offset: 0, Length: superSize}, {Offset: b.dataEnd, Length: b.size - b.dataEnd}}
+	var rest []image.Extent
+	var at int64
+	for _, u := range b.units {
+		for _, x := range u.extents {
+			if x.Offset > at {
+				rest = append(rest, image.Extent{Offset: at, Length: x.Offset - at})
+			}
+			at = x.Offset + x.Length
+		}
+	}
+	return append(rest, image.Extent{Offset: at, Length: b.size - at})
 }
 
 // rewind undoes the blocks of a long file that turned out to be known.
@@ -120,7 +129,6 @@ func (r rewind) commit(b *backEnd) error {
 
 // finish writes the tables behind the data, and then the superblock.
 func (b *backEnd) finish(inodes uint32) error {
-	b.dataEnd = b.out.pos
 	super := superblock{
 		Inodes: inodes, MkfsTime: mtime,
 		BlockSize: uint32(b.opts.BlockSize), BlockLog: uint16(bits.TrailingZeros(uint(b.opts.BlockSize))),

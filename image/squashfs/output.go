@@ -22,7 +22,6 @@ type output struct {
 	copies  copying
 	spare   *blake3.Hasher
 	copyBuf []byte
-	stayed  []image.Stayed
 }
 
 // copying is a copy that has been asked for but not made: n bytes from offset
@@ -127,9 +126,6 @@ func (o *output) copyWhole() (*image.DataSum, error) {
 	}
 	done := *c
 	*c = copying{}
-	if done.from == o.start {
-		o.stayed = image.AppendStayed(o.stayed, image.Stayed{Extent: done.unit.Data[0], From: done.unit.Image})
-	}
 	return done.unit.DataSum, image.CopyRange(o.f, o.start, done.unit.Image, done.from, done.n)
 }
 

@@ -478,6 +478,5 @@ func (w *Writer) Layout() *image.Layout {
 		l.Units[i].Data = w.back.units[i].sum
 	}
 	l.Metadata = w.back.metadata()
-	l.Stayed = w.back.out.stayed
 	return &l
 }

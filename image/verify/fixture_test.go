@@ -21,6 +21,7 @@ import (
 	"bigdisk/bundle/nar"
 	"bigdisk/bundle/store"
 	"bigdisk/image"
+	"bigdisk/image/internal/filesum"
 	"bigdisk/image/imagetest"
 )
 
@@ -224,7 +225,7 @@ func (f *fixture) manifest(name, format string) *image.Manifest {
 	f.must(err)
 	m := &image.Manifest{
 		Version: image.ManifestVersion,
-		Image:   image.ManifestImage{Format: format, Size: int64(len(data)), SHA256: sha256.Sum256(data), Label: "test"},
+		Image:   image.ManifestImage{Format: format, Size: int64(len(data)), Label: "test"},
 		Options: image.ManifestOptions{BlockSize: 65536, Compression: "zstd:default", Owner: fmt.Sprintf("%d:%d", os.Getuid(), os.Getgid())},
 		Modules: []image.ManifestModule{{ID: "app:v1", Commit: "c0ffee", Path: appPath}},
 		Totals:  f.totals(),
@@ -235,11 +236,34 @@ func (f *fixture) manifest(name, format string) *image.Manifest {
 			m.Options.BlockSize = 0 // mke2fs takes 1 KiB for a small disk
 		}
 	}
+	// Where mksquashfs and mke2fs put things is not known: all is metadata.
+	m.Image.Metadata = image.ManifestMetadata{Extents: []image.Extent{{Length: int64(len(data))}}, SHA256: sha256.Sum256(data)}
 	for _, p := range []string{libPath, appPath, filePath} {
 		hash, size := f.nar(p)
-		m.Paths = append(m.Paths, image.ManifestPath{Path: store.Path(p), NarHash: hash, NarSize: size, Files: f.files(p)})
+		sums := f.sums(p)
+		m.Paths = append(m.Paths, image.ManifestPath{Path: store.Path(p), NarHash: hash, NarSize: size, Files: f.files(p), DataSum: sums.Sum(), Sums: sums})
 	}
+	m.Image.SHA256 = m.Digest()
 	return m
+}
+
+// sums are those of the files that are not empty.
+func (f *fixture) sums(path string) (sums image.FileSums) {
+	h := filesum.New()
+	filepath.WalkDir(f.at(path), func(p string, d fs.DirEntry, err error) error {
+		f.must(err)
+		if !d.Type().IsRegular() {
+			return nil
+		}
+		data, err := os.ReadFile(p)
+		f.must(err)
+		if len(data) > 0 {
+			h.Write(data)
+			sums = append(sums, h.End(int64(len(data))))
+		}
+		return nil
+	})
+	return sums
 }
 
 func (f *fixture) files(path string) (n int64) {

@@ -66,7 +66,7 @@ func (v *verifier) compareManifestPath(p store.Path, files int64) {
 // manifestSums returns the sums that the manifest has of a path's files; ok is
 // false if it has none of any.
 func (v *verifier) manifestSums(p store.Path) (sums image.FileSums, ok bool) {
-	if v.Manifest == nil || v.Manifest.Image.Metadata == nil {
+	if v.Manifest == nil {
 		return nil, false
 	}
 	if m := v.manifestPath(p); m != nil {

@@ -132,7 +132,7 @@ var disagreements = []struct {
 		f.file("/"+modulesPath, `{"x:v1": {"commit": "0", "path": "/bin/sh"}}`, false)
 	}, want: []Kind{BadModules}, path: "/" + modulesPath},
 
-	{name: "stale hash", manifest: func(m *image.Manifest) { m.Image.SHA256[0] ^= 1 },
+	{name: "stale hash", manifest: func(m *image.Manifest) { m.Image.Metadata.SHA256[0] ^= 1 },
 		want: []Kind{StaleHash}},
 	{name: "stale size", manifest: func(m *image.Manifest) { m.Image.Size++ },
 		want: []Kind{StaleSize}},
@@ -151,16 +151,17 @@ var disagreements = []struct {
 		want: []Kind{ManifestNarSize}, path: libPath},
 	{name: "manifest's files", manifest: func(m *image.Manifest) { m.Paths[0].Files++ },
 		want: []Kind{ManifestFiles}, path: libPath},
-	{name: "manifest without sums", manifest: func(m *image.Manifest) { m.Image.Metadata = new(image.ManifestMetadata) },
-		want: []Kind{ManifestSum}, path: libPath},
+	{name: "manifest without sums", manifest: func(m *image.Manifest) {
+		for i := range m.Paths {
+			m.Paths[i].Sums = nil
+		}
+	}, want: []Kind{ManifestSum}, path: libPath},
 	{name: "manifest's sums", manifest: func(m *image.Manifest) {
-		m.Image.Metadata = new(image.ManifestMetadata)
 		for i := range m.Paths {
 			m.Paths[i].Sums = make(image.FileSums, m.Paths[i].Files)
 		}
 	}, want: []Kind{ManifestSum}, path: libPath},
 	{name: "manifest with too many sums", manifest: func(m *image.Manifest) {
-		m.Image.Metadata = new(image.ManifestMetadata)
 		for i := range m.Paths {
 			m.Paths[i].Sums = make(image.FileSums, m.Paths[i].Files+1)
 		}

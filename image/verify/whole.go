@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"io"
 
+	"golang.org/x/sync/errgroup"
+
 	"bigdisk/image"
+	"bigdisk/image/read"
 	"bigdisk/image/verity"
 )
 
-// checkWhole checks what the manifest says of the image's bytes: length,
-// SHA-256, and the dm-verity tree.
+// checkWhole checks what the manifest says of the image's bytes: length, the
+// sums of metadata and data as they lie there, and the dm-verity tree.
 func (v *verifier) checkWhole(ctx context.Context) error {
 	if v.Manifest == nil {
 		return nil
@@ -33,14 +36,58 @@ func (v *verifier) checkHash(ctx context.Context) error {
 			return nil
 		}
 	}
-	progress := v.stage("image hash", length)
+	progress := v.stage("image hash", want.Metadata.Bytes()+v.packedBytes())
 	defer progress.Finish()
-	got, err := image.Digest(ctx, v.im.Disk(), length, want.Chunk, v.Jobs, progress.Add)
+	got, err := image.HashExtents(ctx, v.im.Disk(), want.Metadata.Extents, progress.Add)
 	if err != nil {
 		return fmt.Errorf("image: %w", err)
 	}
-	if got != want.SHA256 {
-		v.errorf(StaleHash, "", "its SHA-256 is %s, but the manifest says %s", got, want.SHA256)
+	if got != want.Metadata.SHA256 {
+		v.errorf(StaleHash, "", "its metadata has the SHA-256 %s, but the manifest says %s", got, want.Metadata.SHA256)
+	}
+	return v.checkPacked(ctx, progress)
+}
+
+// packedBytes is how many bytes checkPacked reads.
+func (v *verifier) packedBytes() (sum int64) {
+	if v.info.Format != read.Squashfs {
+		return 0
+	}
+	for i := range v.Manifest.Paths {
+		for _, x := range v.Manifest.Paths[i].Data {
+			sum += x.Length
+		}
+	}
+	return sum
+}
+
+// checkPacked holds the data of store paths, as it lies compressed in a
+// squashfs, against its sums. What is not compressed is read when NARs are
+// hashed.
+func (v *verifier) checkPacked(ctx context.Context, progress Counter) error {
+	if v.info.Format != read.Squashfs {
+		return nil
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(v.Jobs)
+	for i := range v.Manifest.Paths {
+		if ctx.Err() != nil {
+			break
+		}
+		if p := &v.Manifest.Paths[i]; len(p.Data) > 0 {
+			group.Go(func() error { return v.checkData(ctx, p, progress) })
+		}
+	}
+	return group.Wait()
+}
+
+func (v *verifier) checkData(ctx context.Context, p *image.ManifestPath, progress Counter) error {
+	sum, err := image.SumData(ctx, v.im.Disk(), p.Data, p.Sums, progress.Add)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: %w", p.Path, err)
+	case p.DataSum == nil || sum != *p.DataSum:
+		v.errorf(StaleHash, string(p.Path), "its data has the BLAKE3 %s, but the manifest says %s", sum, p.DataSum)
 	}
 	return nil
 }
