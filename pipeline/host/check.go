@@ -291,10 +291,15 @@ func checkModules(root string, db *database, m *image.Manifest) error {
 	return nil
 }
 
-// checkContents hashes a store path.
+// checkContents hashes a store path of the disk that is mounted at root.
 func checkContents(ctx context.Context, root string, row *validPath) error {
+	return checkFiles(ctx, filepath.Join(root, string(row.path)), row)
+}
+
+// checkFiles hashes what should be a store path.
+func checkFiles(ctx context.Context, at string, row *validPath) error {
 	h := newNarHash()
-	if err := nar.Dump(ctx, h, filepath.Join(root, string(row.path))); err != nil {
+	if err := nar.Dump(ctx, h, at); err != nil {
 		return fmt.Errorf("%s: %w", row.path, err)
 	}
 	if sum, size := h.sum(); sum != row.hash || size != row.size {

@@ -42,9 +42,8 @@ type Options struct {
 	// RootHash is the dm-verity root hash to expect; nil is what the manifest
 	// says.
 	RootHash *image.HexSHA256
-	// Sample is how many store paths are hashed, and how many chunks of an image
-	// that has sums of them; Blocks is how many blocks are held against the hash
-	// tree.
+	// Sample is how many store paths are hashed; Blocks is how many blocks are held
+	// against the hash tree.
 	Sample, Blocks int
 	// Full reads and checks everything.
 	Full bool
