@@ -121,8 +121,13 @@ func (l layout) promote(version string) error {
 	if err := os.MkdirAll(l.at(version), 0o755); err != nil {
 		return err
 	}
-	if err := unix.Mount(l.staging(), l.at(version), "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("mount %s: %w", l.at(version), err)
+	return bind(l.staging(), l.at(version))
+}
+
+// bind shows what is mounted at one directory at another one, too.
+func bind(from, to string) error {
+	if err := unix.Mount(from, to, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount %s: %w", to, err)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package host
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"bigdisk/bundle/store"
-	"bigdisk/image/atomicfile"
 )
 
 // DefaultStoreAt is where the layered store is mounted.
@@ -62,6 +60,7 @@ const (
 	stateDir   = "state" // Nix's: database, profiles, roots
 	logName    = "log"   // Nix's
 	stackName  = "stack" // what makes several disks one
+	heldName   = "held"  // the store as it was, while it moves
 	recordName = "lowers.json"
 )
 
@@ -79,8 +78,9 @@ func (u upper) database() string { return u.path(stateDir, "db", "db.sqlite") }
 // can use it. If it is mounted over other disks, which nobody may be using any
 // more, it moves: what was built stays, and so does everything that it needs.
 // Store paths which the new disks lack are copied from the disks before, as
-// long as those are mounted. What can be found nowhere is an error that wraps
-// [ErrLost].
+// long as those are mounted, or the store is. What can be found nowhere is an
+// error that wraps [ErrLost]; then, as with any other error, the store that was
+// mounted still is.
 func Overlay(ctx context.Context, o OverlayOptions) (*Layered, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -142,29 +142,37 @@ func (o *OverlayOptions) layer(ctx context.Context, u upper, lowers []string) (*
 	if err := plainPaths(append([]string{u.dir, at}, lowers...)); err != nil {
 		return nil, err
 	}
+	stands, err := standing(lowers)
+	if err != nil {
+		return nil, err
+	}
 	before := u.record()
 	there, err := u.mountedAt(at)
-	if err != nil || there && slices.Equal(before, lowers) {
+	if err != nil || there && slices.Equal(before, stands) {
 		return l, err
 	}
-	if there {
-		if err := unmount(at, false); err != nil {
-			return nil, fmt.Errorf("the store is in use, so it cannot move to another disk: %w", err)
-		}
-	}
-	if err := u.clearStack(); err != nil {
+	disks, err := openDisks(ctx, lowers)
+	if err != nil {
 		return nil, err
 	}
-	if l.Copied, l.Dropped, err = o.reconcile(ctx, u, lowers, before); err != nil {
-		return nil, err
-	}
+	defer disks.close()
 	if len(lowers) > 1 {
-		if err := u.stack(ctx, lowers); err != nil {
+		if err := u.prepareStack(ctx, lowers); err != nil {
 			return nil, err
 		}
 	}
+	// All that can be found out beforehand is: from here on the store is away.
+	if err := u.hold(at, there); err != nil {
+		return nil, err
+	}
+	if l.Copied, l.Dropped, err = o.reconcile(ctx, u, disks, before); err == nil {
+		err = u.setStack(lowers)
+	}
+	if err != nil {
+		return nil, errors.Join(err, u.giveBack(at))
+	}
 	// Remembered first: killed here, all is as if it had been unmounted.
-	if err := u.remember(lowers); err != nil {
+	if err := errors.Join(u.remember(stands), u.release()); err != nil {
 		return nil, err
 	}
 	l.Mounted = true
@@ -208,29 +216,6 @@ func (u upper) mountedAt(at string) (bool, error) {
 		return false, fmt.Errorf("%s: another overlay is mounted there: unmount it first", at)
 	}
 	return true, nil
-}
-
-// record returns the disks that the store stood on last, nil if there were
-// none.
-func (u upper) record() []string {
-	text, err := os.ReadFile(u.path(recordName))
-	var lowers []string
-	if err != nil || json.Unmarshal(text, &lowers) != nil {
-		return nil
-	}
-	return lowers
-}
-
-func (u upper) remember(lowers []string) error {
-	f, err := atomicfile.Create(u.path(recordName))
-	if err != nil {
-		return err
-	}
-	defer f.Discard()
-	if err := json.NewEncoder(f).Encode(lowers); err != nil {
-		return err
-	}
-	return f.Commit()
 }
 
 // removeWhiteouts takes away the marks by which the kernel remembers that

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -34,8 +35,10 @@ const busyTimeout = 10 * time.Second
 //   - what is needed and has the contents it had stays as it is;
 //   - what is needed and is on no disk is copied from where it was before;
 //   - what is needed and has other contents on the new disk is taken from where
-//     it was before, too.
-func (o *OverlayOptions) reconcile(ctx context.Context, u upper, lowers, before []string) (copied, dropped []store.Path, err error) {
+//     it was before, too;
+//   - what was built, and is on the new disk with other contents, hides that;
+//   - what a build that failed has left hides nothing.
+func (o *OverlayOptions) reconcile(ctx context.Context, u upper, now *disks, before []stand) (copied, dropped []store.Path, err error) {
 	if err := u.removeWhiteouts(); err != nil {
 		return nil, nil, err
 	}
@@ -48,7 +51,7 @@ func (o *OverlayOptions) reconcile(ctx context.Context, u upper, lowers, before 
 	}
 	defer db.close()
 	needed, rest := db.needed()
-	lost, err := db.settle(ctx, needed, lowers, before)
+	lost, err := db.settle(ctx, o.Logger, needed, now, before)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -65,7 +68,7 @@ func (o *OverlayOptions) reconcile(ctx context.Context, u upper, lowers, before 
 	if err := db.forget(rest); err != nil {
 		return nil, nil, err
 	}
-	return lost.copied, dropped, nil
+	return lost.copied, dropped, db.part(now)
 }
 
 // lostError says what could not be found, and what was copied.
@@ -181,13 +184,8 @@ func (db *upperDB) needed() (needed []store.Path, rest []*upperRow) {
 }
 
 // settle finds the paths that are needed, on the new disks or those before.
-func (db *upperDB) settle(ctx context.Context, needed []store.Path, lowers, before []string) (*lostError, error) {
+func (db *upperDB) settle(ctx context.Context, log *slog.Logger, needed []store.Path, now *disks, before []stand) (*lostError, error) {
 	found := new(lostError)
-	now, err := openDisks(ctx, lowers)
-	if err != nil {
-		return nil, err
-	}
-	defer now.close()
 	old := openWhatIsThere(ctx, before)
 	defer old.close()
 	for _, p := range needed {
@@ -199,12 +197,15 @@ func (db *upperDB) settle(ctx context.Context, needed []store.Path, lowers, befo
 		if same {
 			continue
 		}
-		root, same, err := old.find(p, row.hash)
-		if err != nil || !same {
+		from, err := db.source(ctx, log, old, row)
+		if err != nil {
+			return nil, err
+		}
+		if from == "" {
 			found.missing = append(found.missing, p)
 			continue
 		}
-		if err := db.adopt(ctx, root, row); err != nil {
+		if err := db.adopt(ctx, from, row); err != nil {
 			return nil, err
 		}
 		found.copied = append(found.copied, p)
@@ -212,16 +213,65 @@ func (db *upperDB) settle(ctx context.Context, needed []store.Path, lowers, befo
 	return found, nil
 }
 
-// adopt copies a store path from a disk into the upper directory.
-func (db *upperDB) adopt(ctx context.Context, root string, row *upperRow) error {
-	if err := checkContents(ctx, root, &row.validPath); err != nil {
-		return err
+// source finds a store path with the contents that it had, on a disk from before
+// or in the store as it was; "" if it is nowhere. What cannot be read, as on a
+// disk that was detached, is not there.
+func (db *upperDB) source(ctx context.Context, log *slog.Logger, old *disks, row *upperRow) (string, error) {
+	var places []string
+	if root, there, err := old.find(row.path, row.hash); err == nil && there {
+		places = append(places, filepath.Join(root, string(row.path)))
 	}
+	if db.u.held() {
+		places = append(places, db.u.path(heldName, row.path.Base()))
+	}
+	for _, at := range places {
+		err := checkFiles(ctx, at, &row.validPath)
+		if err == nil {
+			return at, nil
+		}
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		log.Warn(err.Error(), "at", at)
+	}
+	return "", nil
+}
+
+// part keeps the kernel from merging directories that are in the upper directory
+// and on a disk: what was built is what the database says, to the file, and what
+// is not in the database is as it is on the disk.
+func (db *upperDB) part(now *disks) error {
+	for name := range db.owned {
+		p, err := store.ParsePath(store.Dir + "/" + name)
+		if err != nil {
+			continue // such as .links
+		}
+		on, err := now.row(p)
+		if err != nil {
+			return err
+		}
+		at := db.u.path(upperName, name)
+		switch row := db.rows[p]; {
+		case on == nil || row != nil && row.hash == on.hash:
+		case row == nil:
+			err = removeTree(at)
+		default:
+			err = makeOpaque(at)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// adopt copies a store path into the upper directory.
+func (db *upperDB) adopt(ctx context.Context, from string, row *upperRow) error {
 	staged := db.u.path(workName + "-copy")
 	if err := removeTree(staged); err != nil {
 		return err
 	}
-	if err := copyTree(ctx, filepath.Join(root, string(row.path)), staged); err != nil {
+	if err := copyTree(ctx, from, staged); err != nil {
 		return fmt.Errorf("copy %s: %w", row.path, err)
 	}
 	if err := makeOpaque(staged); err != nil {
@@ -276,58 +326,8 @@ func (db *upperDB) forget(rows []*upperRow) (err error) {
 			if err := sqlitex.Execute(db.conn, query, &sqlitex.ExecOptions{Args: []any{r.id}}); err != nil {
 				return fmt.Errorf("%s: %s: %w", db.u.database(), r.path, err)
 			}
+			delete(db.rows, r.path)
 		}
 	}
 	return nil
-}
-
-// disks are the databases of mounted disks, by their roots.
-type disks struct {
-	roots []string
-	dbs   []*database
-}
-
-func openDisks(ctx context.Context, roots []string) (*disks, error) {
-	d := new(disks)
-	for _, root := range roots {
-		db, err := openDatabase(ctx, root)
-		if err != nil {
-			d.close()
-			return nil, fmt.Errorf("%s: %w", root, err)
-		}
-		d.roots, d.dbs = append(d.roots, root), append(d.dbs, db)
-	}
-	return d, nil
-}
-
-// openWhatIsThere opens the databases of the disks that are still mounted.
-func openWhatIsThere(ctx context.Context, roots []string) *disks {
-	d := new(disks)
-	for _, root := range roots {
-		if db, err := openDatabase(ctx, root); err == nil {
-			d.roots, d.dbs = append(d.roots, root), append(d.dbs, db)
-		}
-	}
-	return d
-}
-
-func (d *disks) close() {
-	for _, db := range d.dbs {
-		db.close()
-	}
-}
-
-// find looks for a path with a hash: the disk that has it, and whether there is
-// one.
-func (d *disks) find(p store.Path, hash store.Hash) (root string, found bool, err error) {
-	for i, db := range d.dbs {
-		row, err := db.find(p)
-		if err != nil {
-			return "", false, err
-		}
-		if row != nil && row.hash == hash {
-			return d.roots[i], true, nil
-		}
-	}
-	return "", false, nil
 }

@@ -18,20 +18,18 @@ import (
 	"bigdisk/image/storedb"
 )
 
-// clearStack takes away what made several disks one.
-func (u upper) clearStack() error {
-	if err := unmountAll(u.path(stackName, "store"), false); err != nil {
+// newStack is the next stack before it gets its name.
+const newStack = stackName + ".new"
+
+// prepareStack makes what one read-only store of several disks needs besides its
+// directory. Nix wants exactly one directory below a layered store, which the
+// kernel can merge from several, and one database, which is made here. Both can
+// be used by everybody, and are not written to.
+func (u upper) prepareStack(ctx context.Context, lowers []string) error {
+	if err := os.RemoveAll(u.path(newStack)); err != nil {
 		return err
 	}
-	return os.RemoveAll(u.path(stackName))
-}
-
-// stack makes one read-only store of several disks. Nix wants exactly one
-// directory below a layered store, which the kernel can merge from several, and
-// one database, which is made here. Both can be used by everybody, and are not
-// written to.
-func (u upper) stack(ctx context.Context, lowers []string) error {
-	state := u.path(stackName, stateDir)
+	state := u.path(newStack, stateDir)
 	for _, f := range storedb.Layout() {
 		name, ok := strings.CutPrefix(f.Path, "nix/var/nix/")
 		if !ok {
@@ -41,14 +39,26 @@ func (u upper) stack(ctx context.Context, lowers []string) error {
 			return err
 		}
 	}
-	if err := mergeDatabases(ctx, filepath.Join(state, "db", "db.sqlite"), lowers); err != nil {
+	return mergeDatabases(ctx, filepath.Join(state, "db", "db.sqlite"), lowers)
+}
+
+// setStack puts the store of several disks that was prepared in the place of the
+// one before, or of one disk nothing.
+func (u upper) setStack(lowers []string) error {
+	at := u.path(stackName, "store")
+	if err := unmountAll(at, false); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(u.path(stackName)); err != nil || len(lowers) < 2 {
+		return err
+	}
+	if err := os.Rename(u.path(newStack), u.path(stackName)); err != nil {
 		return err
 	}
 	var dirs []string
 	for _, lower := range lowers {
 		dirs = append(dirs, filepath.Join(lower, store.Dir))
 	}
-	at := u.path(stackName, "store")
 	if err := os.MkdirAll(at, 0o755); err != nil {
 		return err
 	}
