@@ -135,13 +135,9 @@ func (c *Controller) zones() map[world.Zone]state.Zone {
 }
 
 // hosts lists the hosts in the rollout's order.
-func (c *Controller) hosts(version string) []world.ID {
+func (c *Controller) hosts(r *state.Rollout) []world.ID {
 	if c.order == nil {
-		ids := make([]world.ID, 0, len(c.world.Hosts))
-		for id := range c.world.Hosts {
-			ids = append(ids, id)
-		}
-		c.order = plan.Order(version, ids)
+		c.order = plan.Turn(r, c.world)
 	}
 	return c.order
 }

@@ -56,7 +56,7 @@ func (c *Controller) wave(ctx context.Context, r *state.Rollout) error {
 // only; the last wave is for everyone, and begins with the hosts that there are.
 func (c *Controller) beginWave(ctx context.Context, r *state.Rollout) (begun bool, err error) {
 	now := time.Now()
-	hosts := c.hosts(r.Version)
+	hosts := c.hosts(r)
 	if last := r.Wave == len(r.Waves)-1; len(c.world.Unknown) > 0 && (!last || len(hosts) == 0) {
 		for _, zone := range slices.Sorted(maps.Keys(c.world.Unknown)) {
 			c.waiting = append(c.waiting, fmt.Sprintf("the hosts of wave %s cannot be chosen: %s cannot be read: %s", r.Waves[r.Wave].Name, zone, c.world.Unknown[zone]))
@@ -110,11 +110,12 @@ func (c *Controller) barren(r *state.Rollout) bool {
 
 // todo lists the hosts that the waves so far have still to change, those that
 // have the disk already first: an earlier controller was at them. Those that a
-// rollback seems to have nothing to do with come last, and are asked like all
-// others: what they have attached does not say that it works.
+// rollback seems to have nothing to do with come after them, and are asked like
+// all others: what they have attached does not say that it works. Sick ones come
+// last.
 func (c *Controller) todo(r *state.Rollout) []world.ID {
-	var begun, fresh, right []world.ID
-	for _, id := range c.hosts(r.Version) {
+	var begun, fresh, right, sick []world.ID
+	for _, id := range c.hosts(r) {
 		_, bad := r.Failed[id]
 		h, here := c.world.Hosts[id]
 		if bad || !here || r.Done.Has(id) || c.changing[id] != nil || !plan.InWave(r, r.Wave, id) {
@@ -122,6 +123,8 @@ func (c *Controller) todo(r *state.Rollout) []world.ID {
 		}
 		has := h.Has(label(r.Version))
 		switch {
+		case r.Sick.Has(id):
+			sick = append(sick, id)
 		case has && r.Kind == state.KindRollback && !h.Has(label(r.Previous)) && c.knows(id):
 			right = append(right, id)
 		case has:
@@ -130,7 +133,7 @@ func (c *Controller) todo(r *state.Rollout) []world.ID {
 			fresh = append(fresh, id)
 		}
 	}
-	return append(append(begun, fresh...), right...)
+	return slices.Concat(begun, fresh, right, sick)
 }
 
 // admit begins with as many hosts as the limits allow.

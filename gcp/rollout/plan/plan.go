@@ -65,7 +65,7 @@ func Make(cfg *fleet.Config, d *state.Document, w *world.World, version string) 
 			return p, nil
 		}
 	}
-	p.waves(trial.Rollout, slices.Collect(maps.Keys(w.Hosts)))
+	p.waves(trial.Rollout, Turn(trial.Rollout, w))
 	p.zones(cfg, &speed, w)
 	p.hosts(cfg, w)
 	return p, nil

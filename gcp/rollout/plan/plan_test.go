@@ -83,6 +83,40 @@ func TestMembers(t *testing.T) {
 	}
 }
 
+// TestTurn has a rollback begin with hosts that can be healed, and end with the
+// sick ones.
+func TestTurn(t *testing.T) {
+	w := world.New()
+	r := &state.Rollout{Kind: state.KindRollback, Version: "v1", Previous: "v2", Sick: world.Set{}}
+	for i := range 40 {
+		id := world.ID(fmt.Sprintf("p/z/h%d", i))
+		w.Hosts[id] = &world.Host{ID: id, Attachments: []world.Attachment{{Version: "v1"}}}
+		if i%4 == 0 {
+			w.Hosts[id].Attachments = append(w.Hosts[id].Attachments, world.Attachment{Version: "v2"})
+		}
+		if i%8 == 0 {
+			r.Sick.Add(id)
+		}
+	}
+	got := Turn(r, w)
+	for i, id := range got {
+		want := 1
+		if w.Hosts[id].Has("v2") {
+			want = 0
+		}
+		if r.Sick.Has(id) {
+			want = 2
+		}
+		if is := map[bool]int{i < 5: 0, i >= 5 && i < 35: 1, i >= 35: 2}[true]; is != want {
+			t.Errorf("host %d of the rollback is %s, of kind %d", i, id, want)
+		}
+	}
+	r.Kind = state.KindRollout
+	if !slices.Equal(Turn(r, w), Order("v1", got)) {
+		t.Error("a rollout has an order of its own")
+	}
+}
+
 func fleetOf(hostsPerDisk int, zones ...string) *fleet.Config {
 	cfg := &fleet.Config{Service: "svc", Targets: []fleet.Target{{Project: "p"}}, Rollout: fleet.Rollout{
 		Waves:         []fleet.Wave{{Name: "canary", Hosts: fleet.Percent(10), Min: 1, Bake: time.Minute}, {Name: "all", Hosts: fleet.Percent(100)}},

@@ -7,8 +7,10 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
+	"maps"
 	"slices"
 
+	"bigdisk/gcp/fleet"
 	"bigdisk/gcp/rollout/state"
 	"bigdisk/gcp/rollout/world"
 )
@@ -49,9 +51,32 @@ func Order(version string, hosts []world.ID) []world.ID {
 	return ordered
 }
 
-// Members chooses the hosts of a wave that begins: as many as the waves up to
-// it ask for and those before it do not have. The last wave has no members of
-// its own: it is for everyone.
+// Turn lists a world's hosts in the order in which a rollout takes them. In a
+// rollback those come first that have the version to be left, so that its first
+// waves heal hosts, and those last that were sick when it began: they are the
+// least likely to be healed, and would use up what may fail.
+func Turn(r *state.Rollout, w *world.World) []world.ID {
+	hosts := Order(r.Version, slices.Collect(maps.Keys(w.Hosts)))
+	if r.Kind != state.KindRollback {
+		return hosts
+	}
+	leave := fleet.LabelValue(r.Previous)
+	rank := func(id world.ID) int {
+		switch {
+		case r.Sick.Has(id):
+			return 2
+		case w.Hosts[id].Has(leave):
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(hosts, func(a, b world.ID) int { return cmp.Compare(rank(a), rank(b)) })
+	return hosts
+}
+
+// Members chooses the hosts of a wave that begins, from hosts in the order of
+// [Turn]: as many as the waves up to it ask for and those before it do not have.
+// The last wave has no members of its own: it is for everyone.
 func Members(r *state.Rollout, wave int, hosts []world.ID) world.Set {
 	if wave == len(r.Waves)-1 {
 		return nil
@@ -70,7 +95,7 @@ func Members(r *state.Rollout, wave int, hosts []world.ID) world.Set {
 	}
 	members := world.Set{}
 	missing := upTo - present(taken, hosts)
-	for _, id := range Order(r.Version, hosts) {
+	for _, id := range hosts {
 		if missing <= 0 {
 			break
 		}

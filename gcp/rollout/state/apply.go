@@ -155,7 +155,9 @@ func (d *Document) rollback(q *Request, now time.Time) error {
 		r.Note(now, reason)
 		d.End(RolledBack, reason, now)
 	}
+	sick := d.sick()
 	d.Rollout = newRollout(KindRollback, r.Previous, r.Version, *q.Plan, q.By, now)
+	d.Rollout.Sick = sick
 	d.Rollout.Note(now, reason)
 	return nil
 }

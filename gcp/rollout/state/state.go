@@ -157,6 +157,8 @@ type Rollout struct {
 	Done world.Set `json:"done"`
 	// Failed has the hosts that did not, and why.
 	Failed map[world.ID]Failure `json:"failed,omitempty"`
+	// Sick are, in a rollback, the hosts that were sick when it began.
+	Sick world.Set `json:"sick,omitempty"`
 	// Changing are the hosts that were in change when the document was
 	// written: for people to read, never to act on.
 	Changing map[world.ID]Change `json:"changing,omitempty"`
@@ -229,6 +231,20 @@ type Reconcile struct {
 	Failed   map[world.ID]Failure `json:"failed,omitempty"`
 	// Stopped is why it gave up; "" if it did not.
 	Stopped string `json:"stopped,omitempty"`
+}
+
+// sick lists the hosts that are known not to be well.
+func (d *Document) sick() world.Set {
+	sick := world.Set{}
+	for id := range d.Rollout.Failed {
+		sick.Add(id)
+	}
+	if d.Reconcile != nil {
+		for id := range d.Reconcile.Failed {
+			sick.Add(id)
+		}
+	}
+	return sick
 }
 
 // Past is a rollout that ended.
