@@ -41,7 +41,14 @@ func TestParse(t *testing.T) {
 		"no name":      {`{"env": {"": "1"}}`, nil, `"" cannot be the name`},
 		"equals sign":  {`{"env": {"A=B": "1"}}`, nil, `"A=B" cannot be the name`},
 		"zero byte":    {`{"env": {"A": "x\u0000"}}`, nil, "zero byte"},
-		"large":        {`{"env": {"A": "` + strings.Repeat("x", environment.MaxSize) + `"}}`, nil, "bytes"},
+		"zero in name": {`{"env": {"A\u0000": "x"}}`, nil, "cannot be the name"},
+		"not UTF-8":    {"{\"env\": {\"A\": \"\xff\"}}", nil, "not UTF-8"},
+		"half a pair":  {`{"env": {"A": "\ud800"}}`, nil, `"A", which is not text`},
+		"a whole pair": {`{"env": {"A": "\ud83d\ude00"}}`, environment.Env{"A": "😀"}, ""},
+		"replacement":  {`{"env": {"A": "�", "B": "\uFFFD"}}`, environment.Env{"A": "�", "B": "�"}, ""},
+		"longest":      {`{"env": {"A": "` + strings.Repeat("x", environment.MaxVariable-3) + `"}}`, environment.Env{"A": strings.Repeat("x", environment.MaxVariable-3)}, ""},
+		"too long":     {`{"env": {"A": "` + strings.Repeat("x", environment.MaxVariable-2) + `"}}`, nil, `"A" is longer`},
+		"large":        {`{"env": {"A": "` + strings.Repeat("x", 100_000) + `", "B": "` + strings.Repeat("x", 100_000) + `", "C": "` + strings.Repeat("x", 100_000) + `"}}`, nil, "over 262144 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := environment.Parse([]byte(c.module))
@@ -98,11 +105,20 @@ func TestFile(t *testing.T) {
 		if err != nil || f.Env != nil {
 			t.Fatalf("%s: %v", text, err)
 		}
-		if err := f.Check(aPath, nil); err == nil || !strings.Contains(err.Error(), "no environment: the module is not a") {
+		if err := f.Check(aPath, []byte("x")); !errors.Is(err, environment.ErrNone) || !strings.Contains(err.Error(), "no environment: the module is not a") {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
-	for _, text := range []string{"", "[]", "{}", `{"path": "/etc"}`, `{"path": "` + string(aPath) + `", "env": {"A": 1}}`, `{"path": "` + string(aPath) + `", "env": {"A=": "1"}}`, strings.Repeat(" ", environment.MaxFile+1)} {
+	for _, damage := range [][2]string{{"/a/bin", "/b/bin"}, {"HTML", "HTMX"}, {`"HTML": "<&>",`, ""}, {`"env"`, `"eNw"`}} {
+		f, err := environment.Decode([]byte(strings.Replace(want, damage[0], damage[1], 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Check(aPath, module); !errors.Is(err, environment.ErrStale) {
+			t.Errorf("%s for %s: %v", damage[1], damage[0], err)
+		}
+	}
+	for _, text := range []string{"", "[]", "{}", want + "{}", `{"path": "/etc"}`, `{"path": "` + string(aPath) + `", "env": {"A": 1}}`, strings.Repeat(" ", environment.MaxFile+1)} {
 		if f, err := environment.Decode([]byte(text)); err == nil {
 			t.Errorf("%.60q is %+v", text, f)
 		}
@@ -113,17 +129,18 @@ func TestFile(t *testing.T) {
 func TestShell(t *testing.T) {
 	env := environment.Env{
 		"PATH": "/nix/store/x/bin", "A": "it's $HOME `id` \"x\" \\ !x #", "B": "a\nb\n", "C": "", "D": "  *  ~ ; exit 3", "E": "'", "_f9": "ü\t",
-		"a-b": "1", "9x": "1", "$(id)": "1",
+		"F": "$(exit 3)${HOME}`exit 3`", "G": "\r\n\\\n'\\''\"'", "H": "日本 🎉 \u2028", "I": "\x01\x1b[31m\x7f", "ZLAST": "-n",
+		"a-b": "1", "9x": "1", "$(id)": "1", "x\ny": "1", "ü": "1", "OPTIND": "x", "UID": "x", "EUID": "x", "PPID": "x", "SHELLOPTS": "x", "BASHOPTS": "x", "BASH_VERSINFO": "x",
 	}
 	commands, skipped := env.Shell("PATH")
-	if want := []string{"$(id)", "9x", "a-b"}; !slices.Equal(skipped, want) {
+	if want := []string{"$(id)", "9x", "BASHOPTS", "BASH_VERSINFO", "EUID", "OPTIND", "PPID", "SHELLOPTS", "UID", "a-b", "x\ny", "ü"}; !slices.Equal(skipped, want) {
 		t.Errorf("left out %q, want %q", skipped, want)
 	}
-	for _, shell := range []string{"dash", "bash", "sh"} {
-		if _, err := exec.LookPath(shell); err != nil {
+	for _, shell := range [][]string{{"sh"}, {"dash"}, {"bash"}, {"bash", "--posix"}, {"busybox", "sh"}} {
+		if _, err := exec.LookPath(shell[0]); err != nil {
 			continue
 		}
-		cmd := exec.Command(shell, "-c", `PATH=/bin:/usr/bin; eval "$1"; /usr/bin/env -0`, shell, string(commands))
+		cmd := exec.Command(shell[0], append(shell[1:], "-euc", `PATH=/bin:/usr/bin; eval "$1"; /usr/bin/env -0`, "shell", string(commands))...)
 		cmd.Env = []string{"B=old"}
 		out, err := cmd.Output()
 		if err != nil {
@@ -153,6 +170,15 @@ func TestShell(t *testing.T) {
 	}
 }
 
+// TestLongest starts a program with the longest variable that there may be.
+func TestLongest(t *testing.T) {
+	cmd := exec.Command("/bin/sh", "-c", "echo ${#A}")
+	cmd.Env = []string{"A=" + strings.Repeat("x", environment.MaxVariable-len("A=")-1)}
+	if out, err := cmd.Output(); err != nil || string(out) != fmt.Sprintln(environment.MaxVariable-3) {
+		t.Errorf("%s, %v", out, err)
+	}
+}
+
 // FuzzEnvironment holds what modules say against what shells are told: whatever
 // is in it, it comes back as it was, and nothing of it is run.
 func FuzzEnvironment(f *testing.F) {
@@ -168,10 +194,17 @@ func FuzzEnvironment(f *testing.F) {
 		if err != nil || !maps.Equal(again.Env, file.Env) || again.Problem != file.Problem || (again.Env == nil) != (file.Env == nil) {
 			t.Fatalf("%s is %+v, %v", text, again, err)
 		}
-		commands, _ := file.Env.Shell()
+		if err := again.Check(aPath, module); (err == nil) != (file.Env != nil) || err != nil && !errors.Is(err, environment.ErrNone) {
+			t.Fatalf("%s: %v", text, err)
+		}
+		commands, skipped := file.Env.Shell()
 		left := string(commands)
 		for _, name := range slices.Sorted(maps.Keys(file.Env)) {
-			if rest, ok := strings.CutPrefix(left, "export "+name+"='"); ok {
+			rest, ok := strings.CutPrefix(left, "export "+name+"='")
+			if ok == slices.Contains(skipped, name) {
+				t.Fatalf("%q, without %q, has %q: %v", commands, skipped, name, ok)
+			}
+			if ok {
 				left = rest
 				for {
 					i := strings.IndexByte(left, '\'')

@@ -11,13 +11,14 @@ import (
 const pathSeparator = ":"
 
 // Shell returns the commands that set the environment in any POSIX shell, one
-// a line for each variable, sorted, and the names that no shell variable can
-// have, which it leaves out. Values are quoted: nothing in them is expanded or
+// a line for each variable, sorted, and the names that cannot be set so, which it
+// leaves out: those that no shell variable can have, and those that a shell keeps
+// for itself. Values are quoted: nothing in them is expanded or
 // run. The variables in keep go on with what they are already.
 func (e Env) Shell(keep ...string) (commands []byte, skipped []string) {
 	var b bytes.Buffer
 	for _, name := range slices.Sorted(maps.Keys(e)) {
-		if !shellName(name) {
+		if !shellName(name) || keptByShell(name) {
 			skipped = append(skipped, name)
 			continue
 		}
@@ -39,6 +40,17 @@ func shellName(s string) bool {
 		}
 	}
 	return s != ""
+}
+
+// keptByShell reports whether it is the name of a variable that bash does not
+// let be set, or that dash takes nothing but numbers for: either may end with the
+// variable that comes next unset.
+func keptByShell(name string) bool {
+	switch name {
+	case "BASHOPTS", "BASH_VERSINFO", "EUID", "OPTIND", "PPID", "SHELLOPTS", "UID":
+		return true
+	}
+	return false
 }
 
 // quote puts text between single quotes, in which only they mean something.

@@ -56,7 +56,7 @@ func (m *Maps) Resolve(f *lock.File, asked string) (*Resolution, error) {
 			steps = append(steps, Step{name, u})
 			chain = append(chain, u.To)
 			if i, seen := at[u.To]; seen {
-				return "", nil, fmt.Errorf("%w: %s", ErrCycle, strings.Join(chain[i:], " → "))
+				return "", nil, fmt.Errorf("%w: %s", ErrCycle, clip(strings.Join(chain[i:], " → ")))
 			}
 			at[u.To] = len(chain) - 1
 			name = u.To

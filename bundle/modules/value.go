@@ -275,7 +275,7 @@ func yamlKey(pair *ast.MappingValueNode, line int) (string, int, error) {
 func clip(s string) string {
 	const most = 400
 	if len(s) > most {
-		return s[:most] + "…"
+		return strings.ToValidUTF8(s[:most], "") + "…"
 	}
 	return s
 }

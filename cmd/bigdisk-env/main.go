@@ -33,7 +33,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	keep := f.StringArray("keep", nil, "let the variable `NAME`, such as PATH, go on with what it is already (repeatable)")
 	asJSON := f.Bool("json", false, "print the environment, and how it was resolved, as JSON")
 	f.Usage = func() {
-		fmt.Fprintf(stderr, "usage: bigdisk-env (--service NAME|--root DIR) [flags] ID\n%s", f.FlagUsages())
+		fmt.Fprintf(stdout, "usage: bigdisk-env (--service NAME|--root DIR) [flags] ID\n%s", f.FlagUsages())
 	}
 	err := f.Parse(args)
 	if errors.Is(err, pflag.ErrHelp) {
@@ -63,7 +63,7 @@ func print(root, id string, stdout, stderr io.Writer, asJSON bool, keep []string
 	}
 	skipped, err := m.Write(stdout, asJSON, keep...)
 	for _, name := range skipped {
-		fmt.Fprintf(stderr, "bigdisk-env: warning: %s: left out %q, which is no name for a shell: see --json\n", m.Version.ID, name)
+		fmt.Fprintf(stderr, "bigdisk-env: warning: %s: left out %q, which a shell does not let be set: see --json\n", m.Version.ID, name)
 	}
 	return err
 }

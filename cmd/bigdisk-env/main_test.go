@@ -12,8 +12,8 @@ import (
 var disk = map[string]string{
 	"etc/nixmodules/modules.json": `{"go:v1-20240101-c48c43c": {"commit": "c48c43c6c698223ed3ce2abc5a2d708735a77d5b", "path": "/nix/store/l08f5vl1af9rpzd7kvr0l5gx9v7y8p12-go"}}`,
 	"etc/nixmodules/env/go:v1-20240101-c48c43c.json": `{"path": "/nix/store/l08f5vl1af9rpzd7kvr0l5gx9v7y8p12-go",
-		"sha256": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", "env": {"PATH": "/go/bin", "a-b": "1"}}`,
-	"nix/store/l08f5vl1af9rpzd7kvr0l5gx9v7y8p12-go": "{}",
+		"sha256": "94eb9678259e771ba0f5334120be17a17c17f4b1a41d921211617f9a9a5f5921", "env": {"PATH": "/go/bin", "a-b": "1"}}`,
+	"nix/store/l08f5vl1af9rpzd7kvr0l5gx9v7y8p12-go": `{"env": {"PATH": "/go/bin", "a-b": "1"}}`,
 }
 
 func TestRun(t *testing.T) {
@@ -36,18 +36,18 @@ func TestRun(t *testing.T) {
 		"--service nix --mount-root MOUNTROOT go": {0, "export PATH='/go/bin'\n", `left out "a-b"`},
 		"--root ROOT --keep PATH go":              {0, `export PATH='/go/bin'"${PATH:+:$PATH}"`, `left out "a-b"`},
 		"--root ROOT --json go":                   {0, `"env":{"PATH":"/go/bin","a-b":"1"}`, ""},
-		"--root ROOT rust":                        {exitFailure, "", `bigdisk-env: module "rust" is not in the lock file`},
-		"--root /nowhere go":                      {exitFailure, "", "no such file"},
+		"--root ROOT rust":                        {exitFailure, "", `ROOT: module "rust" is not in the lock file`},
+		"--root /nowhere go":                      {exitFailure, "", "bigdisk-env: /nowhere: no disk with modules is mounted there: open /nowhere: no such file"},
 		"--root ROOT --service nix go":            {exitUsage, "", "hint: see bigdisk-env --help"},
 		"--root ROOT":                             {exitUsage, "", "it takes one module"},
 		"go":                                      {exitUsage, "", "either --service or --root"},
 		"--never go":                              {exitUsage, "", "unknown flag: --never"},
-		"--help":                                  {0, "", "usage: bigdisk-env"},
+		"--help":                                  {0, "usage: bigdisk-env", ""},
 	} {
 		var stdout, stderr bytes.Buffer
-		line := strings.NewReplacer("MOUNTROOT", mountRoot, "ROOT", root).Replace(args)
-		status := run(strings.Fields(line), &stdout, &stderr)
-		if status != want.status || !says(stdout.String(), want.stdout) || !says(stderr.String(), want.stderr) {
+		full := strings.NewReplacer("MOUNTROOT", mountRoot, "ROOT", root).Replace
+		status := run(strings.Fields(full(args)), &stdout, &stderr)
+		if status != want.status || !says(stdout.String(), want.stdout) || !says(stderr.String(), full(want.stderr)) {
 			t.Errorf("%s: %d, %q, %q; want %+v", args, status, stdout.String(), stderr.String(), want)
 		}
 	}

@@ -28,8 +28,9 @@ func newHostEnv() *cobra.Command {
 		Long: `Follow the disk's automatic upgrades from a module, as bigdisk modules resolve does,
 and print the environment of the version where they end: as commands for a POSIX
 shell, or as JSON. It was computed when the disk was built, and is checked against
-the store path that it was made from.`,
-		Example: `  eval "$(bigdisk host env --service nix --keep PATH python-3.10)"
+the store path that it was made from. bigdisk-env is the same as a program of its
+own, which starts ten times faster.`,
+		Example: `  env=$(bigdisk host env --service nix --keep PATH python-3.10) && eval "$env"
   bigdisk host env --root /mnt/image --json python-3.10:v1-20230525-c48c43c`,
 		Args: func(cmd *cobra.Command, args []string) error { return wantArgs(cmd, args, 1, 1) },
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -56,12 +57,15 @@ func runHostEnv(opts *hostEnvOptions, id string, stdout, stderr io.Writer) error
 	if errors.Is(err, environment.ErrStale) {
 		return hintedError{err, "check the disk with bigdisk verify: an environment is made when the disk is"}
 	}
+	if errors.Is(err, modenv.ErrNoDisk) {
+		return hintedError{err, "bigdisk host mount mounts a disk, bigdisk host status shows which one is current"}
+	}
 	if err != nil {
 		return err
 	}
 	skipped, err := m.Write(stdout, opts.JSON, opts.Keep...)
 	for _, name := range skipped {
-		fmt.Fprintf(stderr, "bigdisk: warning: %s: left out %q, which is no name for a shell: see --json\n", m.Version.ID, name)
+		fmt.Fprintf(stderr, "bigdisk: warning: %s: left out %q, which a shell does not let be set: see --json\n", m.Version.ID, name)
 	}
 	return err
 }

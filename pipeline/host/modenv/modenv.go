@@ -12,7 +12,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"path"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -22,12 +23,14 @@ import (
 	"bigdisk/bundle/modules"
 )
 
-// The files in [bundle.EtcDir].
+// The files that are read, besides the environments.
 const (
-	modulesName   = "modules.json"
-	autoName      = "auto-upgrade.json"
-	recommendName = "recommend-upgrade.json"
+	modulesName = bundle.EtcDir + "/modules.json"
+	autoName    = bundle.EtcDir + "/auto-upgrade.json"
 )
+
+// ErrNoDisk is wrapped where no disk with modules is mounted.
+var ErrNoDisk = errors.New("no disk with modules is mounted there")
 
 // Module is a module's environment, and the version it is of.
 type Module struct {
@@ -35,24 +38,43 @@ type Module struct {
 	Env environment.Env `json:"env"`
 }
 
-// Read resolves a module ID through the upgrade maps of the disk that is
+// Read resolves a module ID through the automatic upgrades of the disk that is
 // mounted at root, which may be a symlink, and returns the environment of the
-// version where the automatic upgrades end. It is checked against the store path
-// that it was made from: what does not fit wraps [environment.ErrStale].
+// version where they end. It is checked against the store path that it was made
+// from: what does not fit wraps [environment.ErrStale]. Where there is no disk it
+// wraps [ErrNoDisk].
+//
+// What is recommended is not looked at: whether that can be had says nothing
+// about what runs.
 func Read(root, id string) (*Module, error) {
-	root, err := filepath.EvalSymlinks(root) // once: it may name another disk in a moment
-	if err != nil {
-		return nil, err
-	}
-	etc := filepath.Join(root, bundle.EtcDir)
-	resolution, err := resolve(etc, id)
-	if err != nil {
-		return nil, err
-	}
-	name := filepath.Join(etc, filepath.FromSlash(environment.Name(resolution.Version.ID)))
-	text, err := readSmall(name, environment.MaxFile)
+	d, err := os.OpenRoot(root) // once: the name may stand for another disk in a moment
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w of %s on this disk: it was built without environments", root, environment.ErrNone, resolution.Version.ID)
+		return nil, fmt.Errorf("%s: %w: %w", root, ErrNoDisk, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	m, err := disk{d}.read(id)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", root, err)
+	}
+	return m, nil
+}
+
+// disk is a mounted disk. Its symlinks lead nowhere else.
+type disk struct{ *os.Root }
+
+func (d disk) read(id string) (*Module, error) {
+	resolution, err := d.resolve(id)
+	if err != nil {
+		return nil, err
+	}
+	key := resolution.Version.ID
+	name := path.Join(bundle.EtcDir, environment.Name(key))
+	text, err := d.readFile(name, environment.MaxFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w of %s on this disk: it was built without environments", environment.ErrNone, key)
 	}
 	if err != nil {
 		return nil, err
@@ -61,17 +83,58 @@ func Read(root, id string) (*Module, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	path := resolution.Version.Path
 	var module []byte
-	if f.Path == path && f.SHA256 != "" {
-		if module, err = readSmall(filepath.Join(root, string(path)), bundle.MaxModuleFile); err != nil {
+	if f.Path == resolution.Version.Path && f.SHA256 != "" {
+		if module, err = d.readFile(strings.TrimPrefix(string(f.Path), "/"), bundle.MaxModuleFile); err != nil {
 			return nil, err
 		}
 	}
-	if err := f.Check(path, module); err != nil {
-		return nil, fmt.Errorf("%s: %w", resolution.Version.ID, err)
+	if err := f.Check(resolution.Version.Path, module); err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	return &Module{*resolution, f.Env}, nil
+}
+
+// resolve follows the automatic upgrades.
+func (d disk) resolve(id string) (*modules.Resolution, error) {
+	text, err := d.readFile(modulesName, bundle.MaxEtcFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %w", ErrNoDisk, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	file, err := lock.Parse(bytes.NewReader(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", modulesName, err)
+	}
+	var maps modules.Maps
+	text, err = d.readFile(autoName, bundle.MaxEtcFile)
+	if err == nil {
+		maps.Auto, err = modules.ParseMap(text)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", autoName, err)
+	}
+	return maps.Resolve(file, id)
+}
+
+// readFile reads a file of at most most bytes. It does not wait for anybody to
+// write to a FIFO.
+func (d disk) readFile(name string, most int64) ([]byte, error) {
+	f, err := d.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > most {
+		return nil, fmt.Errorf("%s: over %d bytes long", name, most)
+	}
+	return data, nil
 }
 
 // Write writes the environment: as commands for a shell, in which the variables
@@ -86,42 +149,4 @@ func (m *Module) Write(w io.Writer, asJSON bool, keep ...string) (skipped []stri
 	commands, skipped := m.Env.Shell(keep...)
 	_, err = w.Write(commands)
 	return skipped, err
-}
-
-// resolve follows the upgrade maps.
-func resolve(etc, id string) (*modules.Resolution, error) {
-	text, err := readSmall(filepath.Join(etc, modulesName), bundle.MaxEtcFile)
-	if err != nil {
-		return nil, err
-	}
-	file, err := lock.Parse(bytes.NewReader(text))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", filepath.Join(etc, modulesName), err)
-	}
-	var maps modules.Maps
-	for name, m := range map[string]*map[string]modules.Upgrade{autoName: &maps.Auto, recommendName: &maps.Recommend} {
-		*m, err = modules.ReadMap(filepath.Join(etc, name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-	}
-	return maps.Resolve(file, id)
-}
-
-// readSmall reads a file of at most most bytes. It does not wait for anybody to
-// write to a FIFO.
-func readSmall(name string, most int64) ([]byte, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > most {
-		return nil, fmt.Errorf("%s: over %d bytes long", name, most)
-	}
-	return data, nil
 }
