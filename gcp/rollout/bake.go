@@ -213,7 +213,7 @@ func (c *Controller) asked(said []watch) {
 // is bad rather than something that may pass. ok is when it was last known to
 // be well.
 func (c *Controller) unwell(r *state.Rollout, s watch, ok time.Time) (why string, bad bool) {
-	bound := c.silentAfter(r)
+	bound := c.silentAfter(time.Duration(r.Speed.HealthTimeout))
 	long := time.Since(ok) > bound
 	_, unknown := c.world.Unknown[s.host.Zone()]
 	var started time.Time
@@ -242,12 +242,12 @@ func (c *Controller) unwell(r *state.Rollout, s watch, ok time.Time) (why string
 	return "", false
 }
 
-// silentAfter is how old a report may be.
-func (c *Controller) silentAfter(r *state.Rollout) time.Duration {
+// silentAfter is how old a report may be where hosts have so long to report.
+func (c *Controller) silentAfter(healthTimeout time.Duration) time.Duration {
 	if c.opt.SilentAfter > 0 {
 		return c.opt.SilentAfter
 	}
-	return max(heartbeats, time.Duration(r.Speed.HealthTimeout))
+	return max(heartbeats, healthTimeout)
 }
 
 func (c *Controller) incarnation(id world.ID) uint64 {

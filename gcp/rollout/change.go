@@ -40,6 +40,7 @@ type change struct {
 	disk    world.ID // the copy that was promised to the host; "" if it needs none
 	began   time.Time
 	timeout time.Duration
+	silent  time.Duration // how old a report may be
 	// stop is closed when the change has to end before its next step.
 	stop <-chan struct{}
 	step atomic.Pointer[string]
@@ -237,7 +238,9 @@ func (c *change) read(ctx context.Context, step string) error {
 	if errors.Is(err, world.ErrGone) {
 		return err
 	}
-	c.reading = &hostchange.Reading{Report: report, Err: err, Started: c.seen.Started, Touched: c.since, Seen: c.first, Settled: c.settled}
+	c.reading = &hostchange.Reading{
+		Report: report, Err: err, Started: c.seen.Started, Touched: c.since, Seen: c.first, Settled: c.settled, Oldest: time.Now().Add(-c.silent),
+	}
 	return nil
 }
 

@@ -23,8 +23,8 @@ type Options struct {
 	// LookEvery is the time between two looks at the whole fleet; 30 seconds by
 	// default.
 	LookEvery time.Duration
-	// SilentAfter is how old a host's last report may be during a bake before
-	// the host has failed; by default three of the hosts' heartbeats, 15 minutes,
+	// SilentAfter is how old a host's last report may be to count for its health;
+	// by default three of the hosts' heartbeats, 15 minutes,
 	// or the rollout's health timeout if that is longer.
 	SilentAfter time.Duration
 	// StopWhenPaused ends Run with [ErrPaused] instead of waiting for somebody

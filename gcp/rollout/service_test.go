@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"bigdisk/gcp/fleet"
+	"bigdisk/gcp/rollout/plan"
 	"bigdisk/gcp/rollout/state"
 	"bigdisk/gcp/rollout/world"
 )
@@ -194,6 +196,44 @@ func TestRollbackPassesFailedHosts(t *testing.T) {
 			t.Errorf("%v; the rollback is %s, %d done, %d failed", err, r.Phase, len(r.Done), len(r.Failed))
 		}
 		time.Sleep(31 * time.Hour)
+	})
+}
+
+// TestRollbackTakesSickHostsLast has hosts whose agents died while they ran the
+// old version, and that would be a rollback's canaries by their names: they come
+// last, and what they said then does not count.
+func TestRollbackTakesSickHostsLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig(3, 100)
+		cfg.Rollout.Waves, cfg.Rollout.MaxFailures = cfg.Rollout.Waves[2:], fleet.Percent(40)
+		s, o := newSim(t, cfg, 1), newObject("v1")
+		s.publish("v1")
+		s.addHosts(40, "v1")
+		s.publish("v2")
+		for _, id := range plan.Order("v1", slices.Collect(maps.Keys(s.hosts)))[:4] {
+			s.hosts[id].delay, s.hosts[id].silent = 100*time.Hour, true
+		}
+		s.allowAll = true
+		if err := s.service(o).Start(t.Context(), "v2"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute)
+		s.rolledBack = true
+		speed := state.RollbackSpeed(state.SpeedOf(cfg.Rollout))
+		speed.Waves = append([]state.WaveConfig{{Name: "canary", Hosts: fleet.Percent(10)}}, speed.Waves...)
+		service := s.service(o)
+		service.Options.StopWhenPaused = true
+		_, _ = service.Rollback(t.Context(), "", &speed) // the hosts that hang stay so
+		r := o.doc(t).Rollout
+		if len(r.Sick) != 4 || r.Phase != state.Done || len(r.Done) != 36 || len(r.Failed) != 4 {
+			t.Errorf("the rollback is %s (%s): %d done, %d failed, sick %v", r.Phase, r.Reason, len(r.Done), len(r.Failed), r.Sick)
+		}
+		for id, f := range r.Failed {
+			if f.Wave != 1 {
+				t.Errorf("%s failed in the canary", id)
+			}
+		}
+		time.Sleep(101 * time.Hour)
 	})
 }
 

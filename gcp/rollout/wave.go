@@ -188,7 +188,7 @@ func (c *Controller) changeOf(r *state.Rollout, id world.ID) *change {
 
 func (c *Controller) newChange(id world.ID, goal hostchange.Goal, timeout time.Duration) *change {
 	ch := &change{
-		host: id, goal: goal, timeout: timeout, stop: c.stop, cloud: c.cloud, fresh: c.keeper.Fresh, ask: c.ask,
+		host: id, goal: goal, timeout: timeout, silent: c.silentAfter(timeout), stop: c.stop, cloud: c.cloud, fresh: c.keeper.Fresh, ask: c.ask,
 	}
 	ch.disk, _ = c.seatsOf(goal.Version).Take(id)
 	return ch

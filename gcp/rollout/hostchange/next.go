@@ -54,6 +54,9 @@ type Reading struct {
 	Started, Touched time.Time
 	// Seen is when this change first read the instance.
 	Seen time.Time
+	// Oldest is how old a report may be to tell of the host as it is now: hosts
+	// repeat theirs. Zero for any age.
+	Oldest time.Time
 	// Settled is set once the host had all the time it gets, and said nothing
 	// new since Seen: whatever an earlier process did, it has looked at.
 	Settled bool
@@ -67,6 +70,10 @@ const skew = 30 * time.Second
 func (r *Reading) fresh() bool {
 	return r != nil && r.Err == nil && !r.Report.Time.Before(r.Started.Add(-skew)) && !r.Report.Time.Before(r.Touched.Add(-skew))
 }
+
+// silent reports whether the host has stopped repeating its report: nobody knows
+// whether it still is as it says.
+func (r *Reading) silent() bool { return r.Err == nil && r.Report.Time.Before(r.Oldest) }
 
 // after reports whether the reading surely is from after the host was touched,
 // by this process or an earlier one.
@@ -154,7 +161,7 @@ func Next(g Goal, h *world.Host, reading *Reading) Action {
 
 // Healthy reports whether the host runs the goal's version and is well.
 func (g Goal) Healthy(r *Reading) bool {
-	return r.fresh() && r.Report.Health == guest.OK && g.is(g.Version, r.Report.Version)
+	return r.fresh() && !r.silent() && r.Report.Health == guest.OK && g.is(g.Version, r.Report.Version)
 }
 
 func (g Goal) is(version, reported string) bool {
@@ -209,11 +216,12 @@ func (g Goal) unhealthy(target world.Attachment, ours []world.Attachment, r *Rea
 	if about && r.Report.Health == guest.Failed {
 		return Action{Kind: Sick, Why: "the host says: " + r.Report.Error}
 	}
-	if about {
+	if about && !r.silent() {
 		return Action{Kind: Wait, Why: "the host is checking the disk"}
 	}
 	for _, o := range ours {
-		if g.Leave != "" && o.Version == fleet.LabelValue(g.Leave) && g.is(g.Leave, r.Report.Version) && (r.after() || untouched(target, ours, r)) {
+		idle := about || g.is(g.Leave, r.Report.Version) && (r.after() || untouched(target, ours, r))
+		if g.Leave != "" && o.Version == fleet.LabelValue(g.Leave) && idle {
 			return Action{Kind: Detach, Device: o.Device, Why: "so that the host goes back to the version before"}
 		}
 	}
@@ -246,6 +254,8 @@ func (g Goal) missing(r *Reading) string {
 		return r.Err.Error()
 	case !r.fresh():
 		return fmt.Sprintf("the last report is of %s, from before the change", r.Report.Time.Format(time.RFC3339))
+	case r.silent():
+		return fmt.Sprintf("silent since %s", r.Report.Time.Format(time.RFC3339))
 	}
 	return fmt.Sprintf("the host reports on version %s", r.Report.Version)
 }

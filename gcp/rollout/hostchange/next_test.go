@@ -49,6 +49,10 @@ func TestNext(t *testing.T) {
 	inherited.Touched, inherited.Seen = time.Time{}, inherited.Report.Time.Add(time.Minute)
 	newer := *inherited
 	newer.Report.Time = newer.Seen.Add(2 * time.Minute)
+	silent := *inherited
+	silent.Oldest = silent.Report.Time.Add(time.Minute)
+	silentOld := silent
+	silentOld.Report.Version, silentOld.Report.Current = "v1", "v1"
 	settled := *inherited
 	settled.Settled = true
 	writable := hostWith("v1", "v2")
@@ -102,6 +106,9 @@ func TestNext(t *testing.T) {
 		{"back, by a new controller", back, hostWith("v1", "v2"), inherited, Detach, "svc-v2"},
 		{"back, just attached by an earlier controller", back, hostWith("v2", "v1"), inherited, Wait, ""},
 		{"back, attached by an earlier controller, newer report", back, hostWith("v2", "v1"), &newer, Detach, "svc-v2"},
+		{"healthy, but silent since", forward, hostWith("v1", "v2"), &silent, Wait, ""},
+		{"back, silent since it ran the old one", back, hostWith("v1"), &silentOld, Wait, ""},
+		{"back, silent, the new one attached", back, hostWith("v1", "v2"), &silentOld, Detach, "svc-v2"},
 		{"a version with a shortened name", Goal{Service: "svc", Version: "V 1/2"}, func() *world.Host {
 			h := hostWith()
 			h.Attachments = append(h.Attachments, world.Attachment{Device: fleet.DeviceName("svc", "V 1/2"), Disk: "p/z/d", Version: fleet.LabelValue("V 1/2"), ReadOnly: true})
