@@ -3,7 +3,9 @@ package rollout
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -161,7 +163,7 @@ func TestBadVersionIsRolledBack(t *testing.T) {
 		s.publish("v2")
 		n := 0
 		bad := map[world.ID]bool{}
-		for id := range s.hosts {
+		for _, id := range slices.Sorted(maps.Keys(s.hosts)) {
 			if n++; n%20 == 0 {
 				bad[id] = true
 			}
