@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"bigdisk/bundle/store"
 	"bigdisk/image"
 	"bigdisk/image/base"
+	"bigdisk/pipeline/cache"
 )
 
 // randomStore writes a store whose paths share many files, and returns its
@@ -274,6 +276,46 @@ func TestCacheDamaged(t *testing.T) {
 	}
 }
 
+// fullCache has no room for new files.
+type fullCache struct{ cache.Cache }
+
+func (fullCache) New() (*os.File, error) { return os.OpenFile("/dev/full", os.O_RDWR, 0) }
+
+// TestCacheFull wants a cache without room to be said once, and done without.
+func TestCacheFull(t *testing.T) {
+	r := rand.New(rand.NewPCG(6, 6))
+	from, paths := randomStore(t, r, 8)
+	dir := t.TempDir()
+	var said strings.Builder
+	opts := BuildOptions{
+		From: []string{from}, NoCheckSigs: true, Paths: some(r, paths, 3), BlockSize: 4096, Output: filepath.Join(dir, "without.sqsh"),
+		Logger: slog.New(slog.NewTextHandler(&said, nil)),
+	}
+	if _, err := Build(t.Context(), opts); err != nil {
+		t.Fatal(err)
+	}
+	want := readFile(t, opts.Output)
+	opts.Output, opts.Cache = filepath.Join(dir, "full.sqsh"), filepath.Join(dir, "cache")
+	b, err := open(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.packer.cache = fullCache{b.packer.cache}
+	_, err = b.build(t.Context())
+	if err := b.close(t.Context(), err); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(readFile(t, opts.Output), want) {
+		t.Error("the image is another one")
+	}
+	if n := strings.Count(said.String(), "no room left"); n != 1 {
+		t.Errorf("it is said %d times:\n%s", n, said.String())
+	}
+	if _, err := Pack(t.Context(), opts, Shard{0, 1}); err != nil {
+		t.Errorf("a cache with room: %v", err)
+	}
+}
+
 // TestShards wants every path in exactly one shard, the shards alike in bytes,
 // and the same ones in every run.
 func TestShards(t *testing.T) {
@@ -445,6 +487,7 @@ func TestBaseNames(t *testing.T) {
 	}{
 		{file, ManifestName(file), ErrUsage},
 		{ManifestName(file), file, ErrUsage},
+		{"https://example.org/base.sqsh", filepath.Join(dir, "new.sqsh"), ErrUsage},
 	} {
 		o := opts
 		o.Base, o.Output = c.base, c.output

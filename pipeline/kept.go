@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"bigdisk/bundle/store"
 	"bigdisk/image"
 	"bigdisk/image/base"
@@ -129,10 +131,22 @@ func (b *builder) openPath(ctx context.Context, plan *plan, i int) (store.Conten
 	return b.source.Open(ctx, plan.info(i))
 }
 
+// openPacked takes a path from the cache, after putting it there if it is not.
+// A cache without room left is no reason to fail: paths that it has not got are
+// then built without it.
 func (b *builder) openPacked(ctx context.Context, info *store.PathInfo) (store.Contents, error) {
 	entries, err := b.packer.find(ctx, info)
 	if entries == nil && err == nil {
+		if b.packer.full.Load() {
+			return b.source.Open(ctx, info)
+		}
 		entries, err = b.packer.pack(ctx, b.source, info)
+	}
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		if !b.packer.full.Swap(true) {
+			b.opts.Logger.Warn("the cache has no room left: building the rest without it", "cache", b.opts.Cache, "error", err)
+		}
+		return b.source.Open(ctx, info)
 	}
 	if err != nil {
 		return nil, err

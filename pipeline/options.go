@@ -242,6 +242,9 @@ func (o BuildOptions) withDefaults() (BuildOptions, error) {
 	if err := o.checkDisk(); err != nil {
 		return o, err
 	}
+	if strings.Contains(o.Base, "://") && !inBucket(o.Base) {
+		return o, fmt.Errorf("%w: --base %s: it is a file, a block device, or gs://BUCKET/OBJECT", ErrUsage, o.Base)
+	}
 	if o.Base == "" && (o.BaseOptional || o.TrustBase || o.BaseManifest != "") {
 		return o, fmt.Errorf("%w: --base-optional, --trust-base and --base-manifest are about a base: give --base IMAGE", ErrUsage)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
 
@@ -26,6 +27,7 @@ type packer struct {
 	closer io.Closer
 	writer squashfs.Options
 	slots  *semaphore.Weighted // of workers that compress
+	full   atomic.Bool         // there is no room for more
 	logger interface {
 		Warn(msg string, args ...any)
 	}

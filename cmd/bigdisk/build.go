@@ -221,10 +221,12 @@ func runBuild(ctx context.Context, opts *buildOptions, stdout io.Writer) error {
 		result, err = pipeline.Build(ctx, build)
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	if opts.JSON {
+	switch {
+	case err != nil && opts.InPlace:
+		return afterInterrupt{err, "if " + opts.Base + " was being changed, it is no image until the same command has been run again"}
+	case err != nil:
+		return afterInterrupt{err, "nothing was written under the output's name"}
+	case opts.JSON:
 		return json.NewEncoder(stdout).Encode(result)
 	}
 	return printResult(stdout, result)

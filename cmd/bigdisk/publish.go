@@ -120,6 +120,9 @@ func runPublish(ctx context.Context, opts *publishOptions, name string, stdout i
 	if report == nil {
 		return err
 	}
+	if err != nil {
+		err = afterInterrupt{err, "the same command goes on from here"}
+	}
 	return errors.Join(err, printPublished(stdout, opts.JSON, report))
 }
 

@@ -38,6 +38,15 @@ func (e usageError) Error() string { return e.err.Error() }
 // Unwrap returns the mistake without its hint.
 func (e usageError) Unwrap() error { return e.err }
 
+// afterInterrupt says what a command that may be interrupted leaves.
+type afterInterrupt struct {
+	error
+	state string
+}
+
+// Unwrap returns what went wrong.
+func (a afterInterrupt) Unwrap() error { return a.error }
+
 // report prints err, if any, with its hint, and returns the exit status that
 // goes with it.
 func report(w io.Writer, ctx context.Context, err error) int {
@@ -45,7 +54,12 @@ func report(w io.Writer, ctx context.Context, err error) int {
 		return exitSuccess
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = errors.New("interrupted; nothing was written under the output's name")
+		stopped := errors.New("interrupted")
+		var after afterInterrupt
+		if errors.As(err, &after) {
+			stopped = fmt.Errorf("interrupted; %s", after.state)
+		}
+		err = stopped
 	}
 	message := err.Error()
 	if errors.Is(err, pipeline.ErrUsage) {

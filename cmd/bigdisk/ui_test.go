@@ -29,7 +29,9 @@ func TestReport(t *testing.T) {
 		{"usage", t.Context(), fmt.Errorf("build: %w", usageError{errors.New("what?"), "this"}), exitUsage, "bigdisk: build: what?\nbigdisk: hint: this\n"},
 		{"pipeline's usage", t.Context(), fmt.Errorf("%w: no output", pipeline.ErrUsage), exitUsage, "bigdisk: no output\nbigdisk: hint: see bigdisk build --help\n"},
 		{"full disk", t.Context(), &fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, exitFailure, "bigdisk: write x: no space left on device\nbigdisk: hint: free some space, or give -o or TMPDIR another filesystem\n"},
-		{"interrupted", cancelled, fmt.Errorf("fetch: %w", context.Canceled), exitFailure, "bigdisk: interrupted; nothing was written under the output's name\n"},
+		{"interrupted", cancelled, fmt.Errorf("fetch: %w", context.Canceled), exitFailure, "bigdisk: interrupted\n"},
+		{"interrupted, and what is left", cancelled, fmt.Errorf("build: %w", afterInterrupt{fmt.Errorf("fetch: %w", context.Canceled), "it goes on"}), exitFailure, "bigdisk: interrupted; it goes on\n"},
+		{"a failure that leaves the same", t.Context(), afterInterrupt{errors.New("it broke"), "it goes on"}, exitFailure, "bigdisk: it broke\n"},
 		{"failed, then interrupted", cancelled, errors.New("it broke"), exitFailure, "bigdisk: it broke\n"},
 		{"a time-out inside", t.Context(), fmt.Errorf("fetch: %w", context.Canceled), exitFailure, "bigdisk: fetch: context canceled\n"},
 	}

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 
 	"bigdisk/bundle/store"
 	"bigdisk/image"
@@ -41,6 +42,7 @@ type Image struct {
 	trust    bool
 	release  func()
 	paths    []read.DirEntry // of the store, by name
+	hashes   sync.Pool       // of *filesum.Hash, at the start of a file
 }
 
 // Options say what is asked of a base.

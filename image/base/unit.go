@@ -223,7 +223,10 @@ func (u *unit) checkFile(n *read.Node, want image.FileSum) error {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	defer f.Close()
-	h := filesum.New()
+	h, _ := u.base.hashes.Get().(*filesum.Hash)
+	if h == nil {
+		h = filesum.New()
+	}
 	for {
 		b, err := f.Next()
 		if err == io.EOF {
@@ -234,7 +237,9 @@ func (u *unit) checkFile(n *read.Node, want image.FileSum) error {
 		}
 		h.Add(b)
 	}
-	if sum := h.End(n.Size); sum != want {
+	sum := h.End(n.Size)
+	u.base.hashes.Put(h)
+	if sum != want {
 		return fmt.Errorf("%w: a file's sum is %x, its manifest says %x", ErrDamaged, sum, want)
 	}
 	return nil

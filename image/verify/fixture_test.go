@@ -21,8 +21,8 @@ import (
 	"bigdisk/bundle/nar"
 	"bigdisk/bundle/store"
 	"bigdisk/image"
-	"bigdisk/image/internal/filesum"
 	"bigdisk/image/imagetest"
+	"bigdisk/image/internal/filesum"
 )
 
 // The store paths of the fixture: app refers to lib, and lib to itself.
