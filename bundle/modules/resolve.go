@@ -96,9 +96,6 @@ func (m *Maps) start(f *lock.File, asked string) (string, error) {
 	if _, ok := lookUp(asked, []map[string]Upgrade{m.Auto, m.Recommend}); ok {
 		return asked, nil
 	}
-	if err := checkName(asked); err != nil {
-		return "", err
-	}
 	found, err := f.Select(lock.Selection{Modules: []string{asked}})
 	if err != nil {
 		return "", err

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/pflag"
 
@@ -42,12 +41,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err == nil && (f.NArg() != 1 || (*root == "") == (*service == "")) {
 		err = errors.New("it takes one module, and either --service or --root")
 	}
+	if err == nil && *root == "" {
+		*root, err = modenv.Current(*mountRoot, *service)
+	}
 	if err != nil {
 		fmt.Fprintf(stderr, "bigdisk-env: %v\nbigdisk-env: hint: see bigdisk-env --help\n", err)
 		return exitUsage
-	}
-	if *root == "" {
-		*root = filepath.Join(*mountRoot, *service, "current")
 	}
 	if err := print(*root, f.Arg(0), stdout, stderr, *asJSON, *keep); err != nil {
 		fmt.Fprintf(stderr, "bigdisk-env: %v\n", err)

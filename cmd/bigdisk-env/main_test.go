@@ -41,6 +41,9 @@ func TestRun(t *testing.T) {
 		"--root ROOT --service nix go":            {exitUsage, "", "hint: see bigdisk-env --help"},
 		"--root ROOT":                             {exitUsage, "", "it takes one module"},
 		"go":                                      {exitUsage, "", "either --service or --root"},
+		"--service ../nix go":                     {exitUsage, "", `"../nix" cannot be a service`},
+		"--service . go":                          {exitUsage, "", `"." cannot be a service`},
+		"--root ROOT go:v1":                       {exitFailure, "", `did you mean "v1-20240101-c48c43c"?`},
 		"--never go":                              {exitUsage, "", "unknown flag: --never"},
 		"--help":                                  {0, "usage: bigdisk-env", ""},
 	} {

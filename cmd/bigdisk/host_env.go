@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -51,7 +50,10 @@ own, which starts ten times faster.`,
 func runHostEnv(opts *hostEnvOptions, id string, stdout, stderr io.Writer) error {
 	root := opts.Root
 	if root == "" {
-		root = filepath.Join(opts.MountRoot, opts.Service, "current")
+		var err error
+		if root, err = modenv.Current(opts.MountRoot, opts.Service); err != nil {
+			return usageError{err, "see bigdisk host env --help"}
+		}
 	}
 	m, err := modenv.Read(root, id)
 	if errors.Is(err, environment.ErrStale) {

@@ -38,6 +38,14 @@ type Module struct {
 	Env environment.Env `json:"env"`
 }
 
+// Current is where a service's current disk is mounted: a symlink.
+func Current(mountRoot, service string) (string, error) {
+	if service == "." || strings.Contains(service, "/") || !fs.ValidPath(service) {
+		return "", fmt.Errorf("%q cannot be a service", service)
+	}
+	return path.Join(mountRoot, service, "current"), nil
+}
+
 // Read resolves a module ID through the automatic upgrades of the disk that is
 // mounted at root, which may be a symlink, and returns the environment of the
 // version where they end. It is checked against the store path that it was made
