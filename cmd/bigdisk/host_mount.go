@@ -7,20 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"os"
-	"path"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"bigdisk/gcp/bucket"
-	"bigdisk/gcp/fleet"
 	"bigdisk/gcp/guest"
 	"bigdisk/image"
-	"bigdisk/image/verify"
 	"bigdisk/pipeline/host"
 )
 
@@ -131,50 +125,6 @@ func (o *hostMountOptions) print(stdout io.Writer, r *host.Result) error {
 	}
 	_, err := fmt.Fprintf(stdout, "%s: %s\n", r.Path, what)
 	return err
-}
-
-// findManifest reads the manifest that a disk should have.
-func (o *hostMountOptions) findManifest(ctx context.Context, d host.Device) (*image.Manifest, error) {
-	name := strings.NewReplacer("{service}", o.Service, "{version}", d.Version).Replace(o.Manifest)
-	inBucket, ok := strings.CutPrefix(name, "gs://")
-	switch {
-	case ok:
-		return o.fromBucket(ctx, inBucket, d)
-	case name != "":
-		return image.ReadManifest(name)
-	}
-	if fi, err := os.Stat(d.Path); err != nil || fi.Mode().Type() != 0 {
-		return nil, nil
-	}
-	m, err := verify.LoadManifest(d.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return m, err
-}
-
-// fromBucket reads a manifest from BUCKET, where publishing has put it, or from
-// BUCKET/OBJECT.
-func (o *hostMountOptions) fromBucket(ctx context.Context, name string, d host.Device) (*image.Manifest, error) {
-	in, object, _ := strings.Cut(name, "/")
-	if object == "" {
-		object = fleet.ManifestName(o.Service, d.Version)
-	}
-	client, err := bucket.New(ctx, bucket.Options{})
-	if err != nil {
-		return nil, err
-	}
-	defer client.Close()
-	r, _, err := client.Open(ctx, in, object)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	m, err := image.DecodeManifest(r)
-	if err != nil {
-		return nil, fmt.Errorf("gs://%s: %w", path.Join(in, object), err)
-	}
-	return m, nil
 }
 
 // notifySystemd tells the service manager, if it has started us, see

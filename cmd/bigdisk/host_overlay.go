@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -35,7 +36,8 @@ directory holds Nix's database, too: all of it outlives the disk.
 
 Called again when another disk is current, and while Nix is not running, it moves
 the store there. What was built needs store paths: those that the new disk lacks
-are copied from the old one, if that is still mounted.
+are copied from the old one, if that is still mounted, or the store is. Where the
+store cannot move, it stays where it was.
 
 --lower names the directory where a disk is mounted; several make one store of
 several disks. Nix wants these experimental features: nix-command,
@@ -71,6 +73,9 @@ func runHostOverlay(ctx context.Context, opts *hostOverlayOptions, stdout io.Wri
 	l, err := host.Overlay(ctx, host.OverlayOptions{
 		Lowers: lowers, Upper: opts.Upper, At: opts.At, DropLost: opts.DropLost, Logger: newLogger(os.Stderr),
 	})
+	if errors.Is(err, fs.ErrNotExist) && len(opts.Lowers) == 0 {
+		return hintedError{fmt.Errorf("nothing is current: %w", err), "bigdisk host mount --service " + opts.Service + " mounts what is attached"}
+	}
 	if errors.Is(err, host.ErrLost) {
 		return hintedError{err, "attach and mount the disk from before, or give up what was built on them with --drop-lost"}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -153,6 +154,16 @@ func TestHostNeedsRoot(t *testing.T) {
 	}
 }
 
+// TestHostOverlayNothing has no disk to stand on.
+func TestHostOverlayNothing(t *testing.T) {
+	imagetest.NeedRoot(t, "mount an overlay")
+	dir := t.TempDir()
+	out, err := exec.Command(binary(t), "host", "overlay", "--service", "nix", "--mount-root", dir, "--upper", filepath.Join(dir, "upper")).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "nothing is current") || !strings.Contains(string(out), "hint: bigdisk host mount --service nix mounts") {
+		t.Errorf("%v, %s", err, out)
+	}
+}
+
 // TestHostManifest takes the manifest from where it may be: a bucket, as bigdisk
 // publish leaves it there, and a file.
 func TestHostManifest(t *testing.T) {
@@ -176,5 +187,48 @@ func TestHostManifest(t *testing.T) {
 		if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(string(out), says)) {
 			t.Errorf("%s: %v, %s; want %q", manifest, err, out, says)
 		}
+	}
+}
+
+// TestHostManifestStays: what the bucket has said once holds while it cannot be
+// asked, and no longer than it is so.
+func TestHostManifestStays(t *testing.T) {
+	imagetest.NeedRoot(t, "mount a disk")
+	storage := buckettest.New(t, "disks")
+	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusForbidden) }))
+	t.Cleanup(refusing.Close)
+	disk, other := buildExample(t), buildExampleAs(t, "other.sqsh", "--latest", "1")
+	dir := t.TempDir()
+	root := filepath.Join(dir, "mnt")
+	at := filepath.Join(root, "nix/v1")
+	t.Cleanup(func() { unix.Unmount(at, unix.MNT_DETACH) })
+	imagetest.Command(t, "cp", disk, filepath.Join(dir, "google-nix-v1"))
+	mount := func(server, says string) {
+		t.Helper()
+		cmd := exec.Command(binary(t), "host", "mount", "--service", "nix", "--device-dir", dir, "--mount-root", root, "--manifest", "gs://disks")
+		cmd.Env = append(os.Environ(), "STORAGE_EMULATOR_HOST="+server)
+		out, err := cmd.CombinedOutput()
+		if bad := strings.HasPrefix(says, "bigdisk: google"); bad != (err != nil) || !strings.Contains(string(out), says) {
+			t.Errorf("%v, %s; want %q", err, out, says)
+		}
+	}
+	object := fleet.ManifestName("nix", "v1")
+	mount(refusing.URL, "bigdisk: google-nix-v1: manifest: gs://disks/"+object)
+	storage.Put("disks", object, readBytes(t, disk+".manifest.json"), nil)
+	mount(storage.URL, "is current now")
+	unix.Unmount(at, unix.MNT_DETACH)
+	mount(refusing.URL, "taking the manifest that it had before")
+	storage.Put("disks", object, readBytes(t, other+".manifest.json"), nil)
+	mount(storage.URL, "bigdisk: google-nix-v1: the disk is refused")
+}
+
+// TestWithTimeout: a bucket that does not answer holds nobody up.
+func TestWithTimeout(t *testing.T) {
+	_, err := withTimeout(t.Context(), time.Millisecond, func(ctx context.Context) (int, error) {
+		<-ctx.Done()
+		return 0, ctx.Err()
+	})
+	if err == nil || !strings.Contains(err.Error(), "no answer in 1ms") {
+		t.Error(err)
 	}
 }

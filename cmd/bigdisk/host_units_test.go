@@ -45,3 +45,29 @@ func TestUnits(t *testing.T) {
 		t.Errorf("systemd-analyze finds nothing wrong with a wrong unit: %s", out)
 	}
 }
+
+// TestOverlayUnit runs what the unit runs: the store's URL is there for others to
+// read, and stays as it was where the store cannot move.
+func TestOverlayUnit(t *testing.T) {
+	text := string(readBytes(t, "../../configs/systemd/bigdisk-overlay@.service"))
+	commands := regexp.MustCompile(`(?m)^Exec(?:Start|Reload)=/bin/sh -c '(.*)' %i$`).FindAllStringSubmatch(text, -1)
+	if len(commands) != 2 || commands[0][1] != commands[1][1] {
+		t.Fatalf("it starts and reloads with %q", commands)
+	}
+	dir := t.TempDir()
+	for _, c := range []struct{ program, want string }{
+		{"run() { echo one; }; run", "one\n"}, {"run() { echo two; false; }; run", "one\n"},
+		{"printf '%s '", "host overlay --service nix --upper /var/lib/bigdisk/nix --a --b "},
+	} {
+		command := strings.NewReplacer("/usr/local/bin/bigdisk", c.program, "/run/bigdisk", dir).Replace(commands[0][1])
+		cmd := exec.Command("/bin/sh", "-c", command, "nix")
+		cmd.Env = append(os.Environ(), "OPTIONS=--a --b")
+		out, err := cmd.CombinedOutput()
+		if failed := strings.Contains(c.program, "false"); failed != (err != nil) {
+			t.Errorf("%s: %v, %s", c.program, err, out)
+		}
+		if got := string(readBytes(t, filepath.Join(dir, "nix.store"))); got != c.want {
+			t.Errorf("%s: the URL is %q, want %q", c.program, got, c.want)
+		}
+	}
+}
