@@ -27,6 +27,7 @@ type releaseOptions struct {
 	DryRun     bool
 	JSON       bool
 	Progress   string
+	DeviceDir  string
 	Controller controllerOptions
 }
 
@@ -39,6 +40,7 @@ func (o *releaseOptions) AddFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.DryRun, "dry-run", false, "print what would be done, and do nothing")
 	f.BoolVar(&o.JSON, "json", false, "print the result as JSON")
 	f.StringVar(&o.Progress, "progress", string(progress.Auto), "show progress as `MODE`: auto (bars on a terminal, lines elsewhere), plain, json or none")
+	f.StringVar(&o.DeviceDir, "device-dir", "/dev/disk/by-id", "source: disk: attached disks appear in `DIR` as google-NAME")
 	o.Controller.AddFlags(f)
 }
 

@@ -39,6 +39,8 @@ type releaseConfig struct {
 	Fleet string `yaml:"fleet"`
 	// Publish is "disk", "raw" or publishNone.
 	Publish string `yaml:"publish"`
+	// Source is how Compute Engine gets the image: sourceImport or sourceDisk.
+	Source string `yaml:"source"`
 	// Rollout moves hosts to what was published.
 	Rollout bool `yaml:"rollout"`
 
@@ -76,7 +78,7 @@ func (p *buildPart) UnmarshalYAML(n ast.Node) error {
 
 // loadRelease reads and checks a release.yaml, and the files that it names.
 func loadRelease(file string) (*releaseConfig, error) {
-	c := &releaseConfig{CheckLock: true, Base: baseLast, Keep: 3, Verify: true, Publish: string(publish.FormatDisk), Rollout: true, file: file}
+	c := &releaseConfig{CheckLock: true, Base: baseLast, Keep: 3, Verify: true, Publish: string(publish.FormatDisk), Source: sourceImport, Rollout: true, file: file}
 	node, err := parseConfig(file)
 	if err != nil {
 		return nil, c.wrong(err)
@@ -128,6 +130,10 @@ func (c *releaseConfig) check() error {
 		return fmt.Errorf("keep: %d is less than none", c.Keep)
 	case published && c.Publish != string(publish.FormatDisk) && c.Publish != string(publish.FormatRaw):
 		return fmt.Errorf("publish: %q is not disk, raw or none", c.Publish)
+	case c.Source != sourceImport && c.Source != sourceDisk:
+		return fmt.Errorf("source: %q is neither %s nor %s", c.Source, sourceImport, sourceDisk)
+	case c.Source == sourceDisk && c.Publish != string(publish.FormatDisk):
+		return fmt.Errorf("source: %s makes disks, and publish: %s does not", c.Source, c.Publish)
 	case published && c.Fleet == "":
 		return errors.New("fleet: there is none: name the fleet's configuration, or set publish: none and rollout: false")
 	case c.Rollout && c.Publish != string(publish.FormatDisk):

@@ -100,3 +100,29 @@ func TestReleaseInputs(t *testing.T) {
 		t.Error("with another mapping it is the same release")
 	}
 }
+
+// TestProgramOf: a program that was built from nobody knows what is told from
+// others by its sum.
+func TestProgramOf(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(file, []byte("x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const sum = ", sum 2d711642b726b044"
+	for version, want := range map[string]string{
+		"v1.2.3, go1.26":                                          "",
+		"(devel), revision abc of today, go1.26":                  "",
+		"v0.0.0-2026-abc, revision abc of today, go1.26":          "",
+		"(devel), go1.26":                                         sum,
+		"(unknown)":                                               sum,
+		"(devel), revision abc (modified) of today, go1.26":       sum,
+		"v0.0.0-2026-abc+dirty, revision abc (modified) of today": sum,
+	} {
+		if got := programOf(version, file); got != version+want {
+			t.Errorf("%s is %s", version, got)
+		}
+	}
+	if got := programOf("(devel)", filepath.Join(file, "none")); got != "(devel)" {
+		t.Errorf("without a file it is %s", got)
+	}
+}

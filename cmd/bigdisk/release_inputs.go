@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"bigdisk/pipeline/release"
 )
@@ -44,7 +45,7 @@ func (c *releaseConfig) inputs(version string) (in release.Inputs, buildKey stri
 	if in.Build, err = c.buildSum(); err != nil {
 		return in, "", err
 	}
-	in.Stages = textSum(fmt.Sprintf("%#v", []any{c.CheckLock, c.Upstream, c.Base, c.Verify, c.Publish, c.Rollout}))
+	in.Stages = textSum(fmt.Sprintf("%#v", []any{c.CheckLock, c.Upstream, c.Base, c.Verify, c.Publish, c.Source, c.Rollout}))
 	return in, textSum(fmt.Sprintf("%q", []string{in.Lock, in.Build, in.Program})), nil
 }
 
@@ -92,4 +93,24 @@ func fileSum(name string) (string, error) {
 
 // program is this program's version, by which a run tells that it is continued by
 // another one.
-func program() string { return version() }
+func program() string {
+	name, err := os.Executable()
+	if err != nil {
+		name = ""
+	}
+	return programOf(version(), name)
+}
+
+// programOf is the version of the program in a file: where it was built from
+// changed files, or nobody knows from what, its sum belongs to it.
+func programOf(version, file string) string {
+	changed := strings.Contains(version, "(modified)") || strings.Contains(version, "+dirty")
+	if known := strings.Contains(version, "revision ") || !strings.HasPrefix(version, "("); known && !changed {
+		return version
+	}
+	sum, err := fileSum(file)
+	if err != nil {
+		return version
+	}
+	return version + ", sum " + sum[:16]
+}

@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/spf13/pflag"
 
 	"bigdisk/bundle/lock/worktree"
+	"bigdisk/gcp/fleet"
+	"bigdisk/gcp/gce"
 	"bigdisk/gcp/publish"
 	"bigdisk/gcp/rollout"
 	"bigdisk/gcp/rollout/state"
@@ -37,7 +38,7 @@ func (s *releaseSteps) steps() release.Steps {
 		steps.Publish = s.publish
 	}
 	if s.config.Rollout {
-		steps.Rollout = s.rollout
+		steps.Mark, steps.Rollout = s.mark, s.rollout
 	}
 	return steps
 }
@@ -93,10 +94,20 @@ func (s *releaseSteps) verify(ctx context.Context, image string) (*release.Verif
 }
 
 // publish is bigdisk publish.
-func (s *releaseSteps) publish(ctx context.Context, image string) (*release.Published, error) {
+func (s *releaseSteps) publish(ctx context.Context, image, last string) (*release.Published, error) {
 	var opts publishOptions
 	opts.AddFlags(pflag.NewFlagSet("", pflag.ContinueOnError))
 	opts.Config, opts.Version, opts.Format, opts.Progress = s.config.Fleet, s.opts.Version, s.config.Publish, s.opts.Progress
+	opts.Source, opts.DeviceDir = s.config.Source, s.opts.DeviceDir
+	if opts.Source == sourceDisk && last != "" {
+		there, err := s.hasSnapshot(ctx, last)
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			opts.Base = last
+		}
+	}
 	r, err := opts.publish(ctx, image)
 	if err != nil && r != nil {
 		err = errors.Join(err, r.WriteTable(os.Stderr))
@@ -107,8 +118,40 @@ func (s *releaseSteps) publish(ctx context.Context, image string) (*release.Publ
 	return &release.Published{Version: r.Version, Created: r.Count(publish.Created), Found: r.Count(publish.Found)}, nil
 }
 
+// hasSnapshot tells whether the builder's project has the snapshot of a version,
+// which bigdisk gc may have taken away.
+func (s *releaseSteps) hasSnapshot(ctx context.Context, version string) (bool, error) {
+	c := s.config.fleet
+	compute, err := gce.New(ctx, gce.Options{Endpoint: c.ComputeEndpoint, MutationsPerSecond: c.Publish.MutationsPerSecond})
+	if err != nil {
+		return false, hintedError{err, credentialsHint}
+	}
+	defer compute.Close()
+	at, err := publish.Self(ctx, c.Builder)
+	if err != nil {
+		return false, hintedError{err, "run it on the builder instance, or name that in " + s.config.Fleet}
+	}
+	_, err = compute.Snapshot(ctx, at.Project, fleet.SnapshotName(c.Service, version))
+	if errors.Is(err, gce.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// mark is the rollout that ended last.
+func (s *releaseSteps) mark(ctx context.Context) (id string, err error) {
+	err = controlled(ctx, &fleetOptions{Config: s.config.Fleet}, &s.opts.Controller, func(r *rollout.Service) error {
+		d, err := r.Document(ctx)
+		if n := len(d.History); err == nil && n > 0 {
+			id = d.History[n-1].ID
+		}
+		return err
+	})
+	return id, err
+}
+
 // rollout is bigdisk rollout start --stop-when-paused.
-func (s *releaseSteps) rollout(ctx context.Context, version string, began time.Time) (*release.RolledOut, error) {
+func (s *releaseSteps) rollout(ctx context.Context, version, mark string) (*release.RolledOut, error) {
 	var out *release.RolledOut
 	err := controlled(ctx, &fleetOptions{Config: s.config.Fleet}, &s.opts.Controller, func(r *rollout.Service) error {
 		r.Options.StopWhenPaused = true
@@ -119,7 +162,7 @@ func (s *releaseSteps) rollout(ctx context.Context, version string, began time.T
 		if out = rolledOut(d, version); out != nil {
 			return nil
 		}
-		if err := undone(d, version, began); err != nil {
+		if err := undone(d, version, mark); err != nil {
 			return err
 		}
 		if err := r.Start(ctx, version); err != nil {
@@ -146,10 +189,11 @@ func rolledOut(d *state.Document, version string) *release.RolledOut {
 }
 
 // undone is an error if people, or the rollout itself, have ended this release's
-// rollout otherwise than well: to begin it again is theirs to decide.
-func undone(d *state.Document, version string, began time.Time) error {
+// rollout, one after that with the ID mark, otherwise than well: to begin it again
+// is theirs to decide.
+func undone(d *state.Document, version, mark string) error {
 	for _, p := range slices.Backward(d.History) {
-		if p.Ended.Before(began) {
+		if p.ID == mark {
 			return nil
 		}
 		if p.Version == version && p.Kind == state.KindRollout && (p.Phase == state.Aborted || p.Phase == state.RolledBack) && !d.Rollout.Active() {

@@ -300,24 +300,26 @@ func TestReleasePaused(t *testing.T) {
 
 // TestUndone: what people ended while the release was at it is not begun again.
 func TestUndone(t *testing.T) {
-	began := time.Now()
-	past := func(version, kind, phase string, after time.Duration) state.Past {
-		return state.Past{ID: "p", Version: version, Kind: kind, Phase: phase, Ended: began.Add(after), Reason: "lacks python"}
+	past := func(version, kind, phase string) state.Past {
+		return state.Past{ID: "p", Version: version, Kind: kind, Phase: phase, Ended: time.Now().Add(-time.Hour), Reason: "lacks python"} // by another clock
 	}
+	mark := past("v1", state.KindRollout, state.Done)
+	mark.ID = "mark"
 	for name, c := range map[string]struct {
 		history []state.Past
 		refused bool
 	}{
 		"nothing":      {nil, false},
-		"before":       {[]state.Past{past("v2", state.KindRollout, state.Aborted, -time.Hour)}, false},
-		"aborted":      {[]state.Past{past("v2", state.KindRollout, state.Aborted, time.Hour)}, true},
-		"rolled back":  {[]state.Past{past("v2", state.KindRollout, state.RolledBack, time.Hour), past("v1", state.KindRollback, state.Done, 2*time.Hour)}, true},
-		"another":      {[]state.Past{past("v3", state.KindRollout, state.Aborted, time.Hour)}, false},
-		"the rollback": {[]state.Past{past("v2", state.KindRollback, state.Aborted, time.Hour)}, false},
+		"before":       {[]state.Past{past("v2", state.KindRollout, state.Aborted), mark}, false},
+		"aborted":      {[]state.Past{mark, past("v2", state.KindRollout, state.Aborted)}, true},
+		"rolled back":  {[]state.Past{mark, past("v2", state.KindRollout, state.RolledBack), past("v1", state.KindRollback, state.Done)}, true},
+		"another":      {[]state.Past{mark, past("v3", state.KindRollout, state.Aborted)}, false},
+		"the rollback": {[]state.Past{mark, past("v2", state.KindRollback, state.Aborted)}, false},
+		"long ago":     {[]state.Past{past("v2", state.KindRollout, state.Aborted)}, true}, // the mark is forgotten
 	} {
 		d := state.New("svc")
 		d.History = c.history
-		err := undone(d, "v2", began)
+		err := undone(d, "v2", "mark")
 		if refused := err != nil; refused != c.refused {
 			t.Errorf("%s: %v", name, err)
 		}

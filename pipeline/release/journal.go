@@ -76,7 +76,12 @@ type Stage struct {
 	Seconds float64 `json:"seconds,omitempty"`
 	// Error is why the last attempt failed, if it did.
 	Error string `json:"error,omitempty"`
+	// Mark is what [Steps.Mark] said before the first attempt.
+	Mark string `json:"mark,omitempty"`
 }
+
+// noMark is the mark where nothing was decided before.
+const noMark = "none"
 
 // Inputs say what a run is made from; runs with equal ones make the same
 // release. Sums are SHA-256, in hexadecimal.
@@ -132,6 +137,16 @@ func (j *Journal) Last() *Entry {
 		}
 	}
 	return nil
+}
+
+// published is the version of the last release that was published; "" for none.
+func (j *Journal) published() string {
+	for _, e := range slices.Backward(j.Runs) {
+		if e.Outcome == Released && e.Results.Publish != nil {
+			return e.Results.Publish.Version
+		}
+	}
+	return ""
 }
 
 // trim forgets the oldest runs whose images are gone.

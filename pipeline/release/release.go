@@ -62,8 +62,8 @@ func (o *Options) fill() error {
 	switch {
 	case o.Steps.Build == nil:
 		return errors.New("a release without a build")
-	case o.Steps.Rollout != nil && o.Steps.Publish == nil:
-		return errors.New("a rollout of what is not published")
+	case o.Steps.Rollout != nil && (o.Steps.Publish == nil || o.Steps.Mark == nil):
+		return errors.New("a rollout of what is not published, or without a mark")
 	case len(o.BuildKey) < 12:
 		return fmt.Errorf("build key %q is too short", o.BuildKey)
 	case !imageRule.MatchString(o.image()):
@@ -196,11 +196,28 @@ func (r *run) step(ctx context.Context, s *Stage) (err error) {
 	case StageVerify:
 		results.Verify, err = r.Steps.Verify(ctx, image)
 	case StagePublish:
-		results.Publish, err = r.Steps.Publish(ctx, image)
+		results.Publish, err = r.Steps.Publish(ctx, image, r.journal.published())
 	case StageRollout:
-		results.Rollout, err = r.Steps.Rollout(ctx, results.Publish.Version, s.Started)
+		results.Rollout, err = r.rollout(ctx, s)
 	}
 	return err
+}
+
+// rollout remembers what was decided before, and rolls out.
+func (r *run) rollout(ctx context.Context, s *Stage) (*RolledOut, error) {
+	if s.Mark == "" {
+		mark, err := r.Steps.Mark(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if s.Mark = mark; mark == "" {
+			s.Mark = noMark
+		}
+		if err := r.save(); err != nil {
+			return nil, err
+		}
+	}
+	return r.Steps.Rollout(ctx, r.entry.Results.Publish.Version, s.Mark)
 }
 
 // build makes the image, unless an earlier run's is there that was made from the

@@ -23,6 +23,9 @@ type world struct {
 	fail  map[string]error // by stage
 	die   string           // a stage that panics when it has had its effect
 	clock time.Time
+	last  string // the version that publishing was told of
+
+	mark, marked string // what was decided last, and what the rollout was told of that
 }
 
 // errKilled is what a process that dies panics with.
@@ -66,15 +69,18 @@ func (w *world) steps() Steps {
 			}
 			return &Verified{}, w.call(StageVerify)
 		},
-		Publish: func(_ context.Context, image string) (*Published, error) {
+		Publish: func(_ context.Context, image, last string) (*Published, error) {
 			defer w.after(StagePublish)
+			w.last = last
 			return &Published{Version: "v-" + filepath.Base(image)}, w.call(StagePublish)
 		},
-		Rollout: func(_ context.Context, version string, began time.Time) (*RolledOut, error) {
+		Mark: func(context.Context) (string, error) { return w.mark, w.fail["mark"] },
+		Rollout: func(_ context.Context, version, mark string) (*RolledOut, error) {
 			defer w.after(StageRollout)
-			if !strings.HasPrefix(version, "v-svc-") || began.IsZero() {
-				w.t.Errorf("rollout of %q, begun %v", version, began)
+			if !strings.HasPrefix(version, "v-svc-") {
+				w.t.Errorf("rollout of %q", version)
 			}
+			w.marked = mark
 			return &RolledOut{ID: "r"}, w.call(StageRollout)
 		},
 	}
@@ -341,6 +347,33 @@ func TestStages(t *testing.T) {
 	opts.Steps.Publish = nil
 	if _, err, _ := w.run(opts); err == nil {
 		t.Error("it rolls out what is not published")
+	}
+}
+
+// TestMarks: publishing is told of the last release, and a rollout of what had
+// been decided when the run first came to it, however often it is continued.
+func TestMarks(t *testing.T) {
+	w := newWorld(t)
+	for _, step := range []struct {
+		lock, mark   string
+		fail         string
+		last, marked string
+	}{
+		{"a", "", StageRollout, "", noMark},
+		{"a", "1", "", "", noMark},
+		{"b", "2", "mark", "v-svc-aaaaaaaaaaaa.raw", noMark}, // as it was
+		{"b", "3", StageRollout, "v-svc-aaaaaaaaaaaa.raw", "3"},
+		{"b", "4", StageRollout, "v-svc-aaaaaaaaaaaa.raw", "3"},
+		{"b", "5", "", "v-svc-aaaaaaaaaaaa.raw", "3"},
+		{"c", "6", "", "v-svc-bbbbbbbbbbbb.raw", "6"},
+	} {
+		w.mark, w.fail = step.mark, map[string]error{step.fail: errors.New("no")}
+		if _, err, _ := w.run(w.options(step.lock)); (err != nil) != (step.fail != "") {
+			t.Errorf("%+v: %v", step, err)
+		}
+		if w.last != step.last || w.marked != step.marked {
+			t.Errorf("%+v: publishing was told of %q, the rollout of %q", step, w.last, w.marked)
+		}
 	}
 }
 

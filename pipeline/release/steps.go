@@ -3,11 +3,10 @@ package release
 import (
 	"context"
 	"fmt"
-	"time"
 )
 
 // Steps are what the stages do. A stage whose function is nil is left out; Build
-// is needed, and Rollout needs Publish.
+// is needed, and Rollout needs Publish and Mark.
 type Steps struct {
 	// Check checks the lock file.
 	Check func(ctx context.Context) (*Checked, error)
@@ -18,11 +17,15 @@ type Steps struct {
 	// Verify reads the image again.
 	Verify func(ctx context.Context, image string) (*Verified, error)
 	// Publish takes the image to the bucket and the zones, or goes on with that.
-	Publish func(ctx context.Context, image string) (*Published, error)
-	// Rollout moves hosts to the version, or goes on with that. began is when
-	// this run first tried to: what was decided about the version later was
-	// decided about this run.
-	Rollout func(ctx context.Context, version string, began time.Time) (*RolledOut, error)
+	// last is the version that the last release was published as; "" for none.
+	Publish func(ctx context.Context, image, last string) (*Published, error)
+	// Mark names the last thing that was decided about versions, as a rollout's
+	// ID. It is asked before a run first begins to roll out, and what it says is
+	// remembered: what was decided about the version after that was decided about
+	// this run. (Times would not tell: others decide, by other clocks.)
+	Mark func(ctx context.Context) (string, error)
+	// Rollout moves hosts to the version, or goes on with that.
+	Rollout func(ctx context.Context, version, mark string) (*RolledOut, error)
 }
 
 // Results are what the stages that are done came to; nil for the others.
