@@ -2,12 +2,13 @@ package web
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
 
 // cached is something that is read when it is asked for, at most once in a while.
-// Callers that come during a read wait for it.
+// Callers that come during a read wait for it, as long as they may.
 type cached[T any] struct {
 	every   time.Duration // the least time from the end of a read to the next
 	timeout time.Duration // of a read
@@ -27,36 +28,40 @@ type reading[T any] struct {
 	err   error     // why it could not be read since; nil if it could
 }
 
+// errReading is why there is nothing yet.
+var errReading = errors.New("it is being read for the first time, and that takes long")
+
 // get returns what was read last. Where a read fails it is what the one before
-// gave, with the error.
+// gave, with the error; and where a read takes longer than ctx, what there is.
 func (c *cached[T]) get(ctx context.Context) reading[T] {
-	for {
-		c.mu.Lock()
-		if c.busy == nil && !c.tried.IsZero() && c.now().Sub(c.tried) < c.every {
-			defer c.mu.Unlock()
-			return c.last
-		}
-		if c.busy == nil {
-			c.busy = make(chan struct{})
-			c.mu.Unlock()
-			return c.refresh(ctx)
-		}
-		busy := c.busy
-		c.mu.Unlock()
-		select {
-		case <-busy:
-		case <-ctx.Done():
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			return reading[T]{c.last.value, c.last.at, ctx.Err()}
-		}
+	c.mu.Lock()
+	if c.busy == nil && !c.tried.IsZero() && c.now().Sub(c.tried) < c.every {
+		defer c.mu.Unlock()
+		return c.last
 	}
+	if c.busy == nil {
+		c.busy = make(chan struct{})
+		// For all who wait, so that it goes on when those have gone, to its own
+		// time limit.
+		go c.refresh(context.WithoutCancel(ctx), c.busy)
+	}
+	busy := c.busy
+	c.mu.Unlock()
+	select {
+	case <-busy:
+	case <-ctx.Done():
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.tried.IsZero() {
+		return reading[T]{err: errReading}
+	}
+	return c.last
 }
 
-// refresh reads. It is for all who wait, so that it goes on when the one who
-// happens to do it has gone.
-func (c *cached[T]) refresh(ctx context.Context) reading[T] {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
+// refresh reads, and closes done.
+func (c *cached[T]) refresh(ctx context.Context, done chan struct{}) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	value, err := c.read(ctx)
 	c.mu.Lock()
@@ -65,7 +70,6 @@ func (c *cached[T]) refresh(ctx context.Context) reading[T] {
 	if c.last.err = err; err == nil {
 		c.last.value, c.last.at = value, c.tried
 	}
-	close(c.busy)
 	c.busy = nil
-	return c.last
+	close(done)
 }

@@ -20,8 +20,10 @@ func (c *collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect reads, and sends the metrics.
 func (c *collector) Collect(to chan<- prometheus.Metric) {
-	// promhttp does not pass the request on; both reads have time limits.
-	ctx := context.Background()
+	// promhttp does not pass the request on. What takes longer is read on for the
+	// next scrape.
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	m := &metrics{to: to, service: c.h.opt.Service}
 	got := c.h.snapshot.get(ctx)
 	m.flag("bigdisk_rollout_up", "Whether the rollout's state could be read.", got.err == nil)

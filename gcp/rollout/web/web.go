@@ -43,7 +43,8 @@ const (
 	documentEvery   = time.Second
 	documentTimeout = 20 * time.Second
 	lookTimeout     = 50 * time.Second
-	maxHistory      = 20 // ended rollouts on the page
+	patience        = 7 * time.Second // of a request; Prometheus gives a scrape 10 s
+	maxHistory      = 20              // ended rollouts on the page
 )
 
 // Handler serves the page and the metrics. It may be used from many goroutines.
@@ -163,7 +164,9 @@ type answer struct {
 }
 
 func (h *Handler) serveStatus(w http.ResponseWriter, r *http.Request) {
-	got := h.snapshot.get(r.Context())
+	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	defer cancel()
+	got := h.snapshot.get(ctx)
 	a := answer{Data: json.RawMessage("null")}
 	if got.value != nil {
 		a.Data, a.Age = got.value.json, max(0, h.opt.Now().Sub(got.at).Seconds())

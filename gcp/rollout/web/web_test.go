@@ -125,6 +125,41 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
+// TestHanging: where the bucket or the zones do not answer, everybody is told
+// what was known before Prometheus loses its patience.
+func TestHanging(t *testing.T) {
+	hanging := make(chan struct{})
+	t.Cleanup(func() { close(hanging) })
+	c := newClock()
+	src := &source{next: func(read int) (*state.Document, error) {
+		if read > 1 {
+			<-hanging
+		}
+		return sample(c.Now(), 3), nil
+	}}
+	h := New(Options{Service: "nixmodules", Document: src.document, Now: c.Now, Look: func(ctx context.Context) (*world.World, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}})
+	get(t, h, "/status.json")
+	c.advance(40 * time.Second)
+	began := time.Now()
+	families := scrape(t, h)
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("a scrape takes %v", took)
+	}
+	if value(families, "bigdisk_rollout_up") != 1 || value(families, "bigdisk_rollout_heartbeat_age_seconds") < 40 || value(families, "bigdisk_fleet_up") != 0 {
+		t.Error("the metrics are not what was read last")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // and to those who do not wait at all
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/status.json", nil).WithContext(ctx))
+	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `"ageSeconds":40`) {
+		t.Errorf("%d: %.200s", w.Code, w.Body)
+	}
+}
+
 // scrape reads the metrics with Prometheus' own parser.
 func scrape(t *testing.T, h http.Handler) map[string]*dto.MetricFamily {
 	t.Helper()
