@@ -2,6 +2,9 @@ package configs
 
 import (
 	"io"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -76,5 +79,26 @@ func TestCloudBuild(t *testing.T) {
 	}
 	if args := strings.Join(build.Steps[2].Args, " "); !strings.Contains(args, "bigdisk release --config release.yaml") {
 		t.Errorf("it runs %q", args)
+	}
+}
+
+// TestDockerfile: it builds with this module's Go, the program that there is, and
+// what it leaves in the image is what the jobs call.
+func TestDockerfile(t *testing.T) {
+	text := string(read(t, "Dockerfile"))
+	module := string(read(t, "../go.mod"))
+	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(module)
+	if version == nil || !strings.Contains(text, "FROM golang:"+version[1]+"-") {
+		t.Errorf("it does not build with the Go of go.mod, %q", version)
+	}
+	program := regexp.MustCompile(`go build .*-o (/\S+) \./(\S+)\n`).FindStringSubmatch(text)
+	if program == nil {
+		t.Fatal("it builds nothing")
+	}
+	if _, err := os.Stat(filepath.Join("..", program[2], "main.go")); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(text, "COPY --from=build "+program[1]+" /usr/local/bin/bigdisk\nENTRYPOINT [\"/usr/local/bin/bigdisk\"]") {
+		t.Errorf("it leaves %s nowhere that it is looked for", program[1])
 	}
 }

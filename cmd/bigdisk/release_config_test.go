@@ -126,3 +126,36 @@ func TestProgramOf(t *testing.T) {
 		t.Errorf("without a file it is %s", got)
 	}
 }
+
+// TestJobsRun: the commands that configurations to start from have are commands
+// that there are, with flags that there are.
+func TestJobsRun(t *testing.T) {
+	for file, want := range map[string]string{
+		"github/release.yml": "release", "cloud-build/cloudbuild.yaml": "release", "kubernetes/pack.yaml": "pack", "cloud-batch/pack.json": "pack",
+		"systemd/bigdisk-host@.service": "host mount", "systemd/bigdisk-overlay@.service": "host overlay",
+	} {
+		text := string(readBytes(t, filepath.Join("../../configs", file)))
+		var args []string
+		switch filepath.Dir(file) {
+		case "kubernetes":
+			list := regexp.MustCompile(`(?s)args:\n(.*?)resources:`).FindStringSubmatch(text)[1]
+			args = strings.Fields(strings.ReplaceAll(list, "- ", ""))
+		case "cloud-batch":
+			list := regexp.MustCompile(`"commands": \[(.*)\]`).FindStringSubmatch(text)[1]
+			args = strings.Split(strings.ReplaceAll(list, `"`, ""), ", ")
+		default:
+			line := regexp.MustCompile(`(?:run: |'|/)bigdisk ((?:release|host) .*)`).FindStringSubmatch(text)[1]
+			line = regexp.MustCompile(`\$ABANDON| \|\|.*| >.*|\$OPTIONS.*`).ReplaceAllString(line, "")
+			args = strings.Fields(line)
+		}
+		root := newRoot()
+		cmd, flags, err := root.Find(args)
+		if err != nil || cmd.CommandPath() != "bigdisk "+want {
+			t.Errorf("%s runs %q: %v, %v", file, args, cmd.CommandPath(), err)
+			continue
+		}
+		if err := cmd.ParseFlags(flags); err != nil || cmd.Flags().NArg() > 0 {
+			t.Errorf("%s runs %q: %v, and %q is left", file, args, err, cmd.Flags().Args())
+		}
+	}
+}
