@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"bigdisk/bundle/environment"
+	_ "bigdisk/cmd/bigdisk/handover" // to bigdisk-env, where there is one
 	"bigdisk/pipeline/host/modenv"
 )
 
@@ -27,8 +28,8 @@ func newHostEnv() *cobra.Command {
 		Long: `Follow the disk's automatic upgrades from a module, as bigdisk modules resolve does,
 and print the environment of the version where they end: as commands for a POSIX
 shell, or as JSON. It was computed when the disk was built, and is checked against
-the store path that it was made from. bigdisk-env is the same as a program of its
-own, which starts ten times faster.`,
+the store path that it was made from. The program bigdisk-env is the same, and
+quicker to start. Where it lies beside bigdisk, it is what answers.`,
 		Example: `  env=$(bigdisk host env --service nix --keep PATH python-3.10) && eval "$env"
   bigdisk host env --root /mnt/image --json python-3.10:v1-20230525-c48c43c`,
 		Args: func(cmd *cobra.Command, args []string) error { return wantArgs(cmd, args, 1, 1) },
