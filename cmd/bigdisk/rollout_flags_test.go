@@ -48,6 +48,13 @@ func TestRollbackFlags(t *testing.T) {
 	if speed, err = (&rollbackOptions{MaxConcurrent: 9}).speed(rolloutSection()); err != nil || speed.MaxFailures != fleet.Percent(100) {
 		t.Errorf("without --max-failures a rollback stops at %+v, %v", speed, err)
 	}
+	config := rolloutSection()
+	config.Rollout.KeepPrevious = true
+	for detach, keep := range map[bool]bool{false: true, true: false} {
+		if speed, err = (&rollbackOptions{MaxConcurrent: 9, Detach: detach}).speed(config); err != nil || speed.KeepPrevious != keep {
+			t.Errorf("--detach %v: hosts keep the new disk: %v, %v", detach, speed.KeepPrevious, err)
+		}
+	}
 	if help := newRolloutRollback().Long; !strings.Contains(help, "--max-failures") {
 		t.Error("the help does not tell of --max-failures")
 	}

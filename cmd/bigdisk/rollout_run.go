@@ -153,6 +153,7 @@ type rollbackOptions struct {
 	MaxConcurrent int
 	MaxPerZone    string
 	MaxFailures   string
+	Detach        bool
 }
 
 func newRolloutRollback() *cobra.Command {
@@ -163,16 +164,20 @@ func newRolloutRollback() *cobra.Command {
 		Use:   "rollback",
 		Short: "Take every host back to the version before",
 		Long: `End the rollout and begin one back to the version before it: of all hosts in one
-wave, unless --wave says otherwise, as many at a time as in the rollout. Hosts that
-kept the old disk get no other: the new one is taken away, at once or, where the
-host still uses it, once it has gone back. Hosts that fail do not stop it unless
---max-failures says so: the others go back all the same.
+wave, unless --wave says otherwise, as many at a time as in the rollout. Hosts get
+another disk of the old version and keep the new one, from which programs may run,
+until their next rollout. With --detach, and without keepPrevious in the
+configuration, the new disk is taken away instead: that takes seconds and no
+attachment where hosts kept the old disk, and programs that have files of the new
+version open get I/O errors. Hosts that fail do not stop it unless --max-failures
+says so: the others go back all the same.
 
 A controller at work is asked to do it, and the command returns as soon as it has
 begun; otherwise this command does it, and the exit status is 1 if more hosts
 failed to go back than the configuration's maxFailures.`,
 		Example: `  bigdisk rollout rollback --reason "v12 lacks python"
-  bigdisk rollout rollback --wave 10%:5m --wave 100% --max-concurrent 200`,
+  bigdisk rollout rollback --detach --max-concurrent 200    # at once, whatever runs from v12
+  bigdisk rollout rollback --wave 10%:5m --wave 100%`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return controlled(cmd.Context(), &opts, &run, func(s *rollout.Service) error {
@@ -187,6 +192,7 @@ failed to go back than the configuration's maxFailures.`,
 	f.IntVar(&back.MaxConcurrent, "max-concurrent", 0, "`N` hosts in change at once (default as in the rollout)")
 	f.StringVar(&back.MaxPerZone, "max-per-zone", "", "`SHARE` of a zone's hosts in change at once (default as in the rollout)")
 	f.StringVar(&back.MaxFailures, "max-failures", "", "pause when more than this `SHARE` of a wave's hosts failed (default: go on until all others are back)")
+	f.BoolVar(&back.Detach, "detach", false, "take the new disk away, although programs may have files open on it")
 	run.AddFlags(f)
 	return cmd
 }
@@ -205,10 +211,11 @@ func runRollback(ctx context.Context, s *rollout.Service, opts *fleetOptions, ba
 
 // speed is what the flags ask for; nil if they say nothing.
 func (o *rollbackOptions) speed(config *fleet.Config) (*state.Speed, error) {
-	if len(o.Waves) == 0 && o.MaxConcurrent == 0 && o.MaxPerZone == "" && o.MaxFailures == "" {
+	if len(o.Waves) == 0 && o.MaxConcurrent == 0 && o.MaxPerZone == "" && o.MaxFailures == "" && !o.Detach {
 		return nil, nil
 	}
 	speed := state.RollbackSpeed(state.SpeedOf(config.Rollout))
+	speed.KeepPrevious = speed.KeepPrevious && !o.Detach
 	if o.MaxConcurrent < 0 {
 		return nil, usageError{fmt.Errorf("--max-concurrent: %d is less than none", o.MaxConcurrent), "see bigdisk rollout rollback --help"}
 	}

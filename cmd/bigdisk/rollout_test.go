@@ -132,7 +132,7 @@ func (y *rolloutYard) run(verb string, args ...string) []byte {
 func (y *rolloutYard) running() map[string]int {
 	counts := map[string]int{}
 	for _, v := range y.hosts.Current() {
-		counts[v]++
+		counts[fleet.PlainVersion("svc", v)]++
 	}
 	return counts
 }
@@ -217,6 +217,15 @@ func TestRolloutCommands(t *testing.T) {
 	y.run("rollback", "--reason", "v2 lacks python", "--wave", "50%", "--wave", "100%:100ms")
 	if y.running()["v1"] != 24 {
 		t.Errorf("after the rollback hosts run %v", y.running())
+	}
+	attached := map[string]int{}
+	for _, a := range y.compute.Attachments() {
+		if version, ours := strings.CutPrefix(a.Device, "svc-"); ours {
+			attached[fleet.PlainVersion("svc", version)]++
+		}
+	}
+	if attached["v2"] != 24 {
+		t.Errorf("after the rollback hosts have %v attached", attached)
 	}
 	var past []state.Past
 	if err := json.Unmarshal(y.run("history", "--json"), &past); err != nil {

@@ -126,8 +126,9 @@ type Rollout struct {
 	MaxFailures Share
 	// OnFailure is [OnFailurePause], the default, or [OnFailureRollback].
 	OnFailure string
-	// KeepPrevious keeps the previous version's disk attached until the host's
-	// next rollout, so that going back needs no attachment; true by default.
+	// KeepPrevious keeps the disk that a host runs from attached until the host's
+	// next rollout, whichever way it goes: programs may have files open on it.
+	// True by default.
 	KeepPrevious bool
 }
 

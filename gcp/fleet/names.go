@@ -54,12 +54,39 @@ func DeviceName(service, version string) string {
 	return resourceName(service, version)
 }
 
+// SecondDeviceName is what another disk of a version is attached as where a host
+// has one already, below another version's: hosts take what was attached last.
+// ok is false if [DeviceName] leaves no room for what is behind it.
+func SecondDeviceName(service, version string) (name string, ok bool) {
+	first := DeviceName(service, version)
+	name = first + secondSuffix(first)
+	return name, len(name) <= maxName
+}
+
+// secondSuffix is the end of a second device's name. No version that
+// [CheckVersion] accepts ends like it.
+func secondSuffix(first string) string {
+	sum := sha256.Sum256([]byte("second\x00" + first))
+	return "-x" + hex.EncodeToString(sum[:5])
+}
+
+// PlainVersion is the version that a host means which knows it by the name of its
+// device: what follows the service in [DeviceName] or [SecondDeviceName]. Anything
+// else is returned as it is.
+func PlainVersion(service, version string) string {
+	at := digestSuffix.FindStringIndex(version)
+	if at == nil || at[0] == 0 || secondSuffix(service+"-"+version[:at[0]]) != version[at[0]:] {
+		return version
+	}
+	return version[:at[0]]
+}
+
 // ObjectPrefix is what the names of all of a version's objects in the bucket
-// begin with. It ends with a slash. What follows the service in [DeviceName]
-// will do for the version, so that a host finds the objects of a disk that it
-// has.
+// begin with. It ends with a slash. What follows the service in [DeviceName] or
+// [SecondDeviceName] will do for the version, so that a host finds the objects of
+// a disk that it has.
 func ObjectPrefix(service, version string) string {
-	return service + "/" + DeviceName(service, version)[len(service)+1:] + "/"
+	return service + "/" + DeviceName(service, PlainVersion(service, version))[len(service)+1:] + "/"
 }
 
 // ObjectName is the name of the object that Compute Engine imports a version

@@ -178,3 +178,28 @@ targets:
 	// nixmodules-v12-us-west1-b-1 hyperdisk-ml 2500
 	// nixmodules-v12-us-west1-b-2 hyperdisk-ml 2500
 }
+
+// TestSecondDevice has a host find a version's objects by either of the names
+// that its disk may have, and take no version for a second device of another.
+func TestSecondDevice(t *testing.T) {
+	for _, version := range []string{"v1", "20260203-abc1234", "v1-xyz", strings.Repeat("a", 30)} {
+		name, ok := SecondDeviceName("nix", version)
+		said := strings.TrimPrefix(name, "nix-")
+		if !ok || name == DeviceName("nix", version) || CheckVersion(said) == nil {
+			t.Errorf("%s: %s, %v: it may be a version's of its own", version, name, ok)
+		}
+		if got := PlainVersion("nix", said); got != version || ObjectPrefix("nix", said) != ObjectPrefix("nix", version) {
+			t.Errorf("a host that runs %s is taken to run %s; its objects are at %s", said, got, ObjectPrefix("nix", said))
+		}
+		if got := PlainVersion("nix", version); got != version {
+			t.Errorf("%s is taken for %s", version, got)
+		}
+		if got := PlainVersion("other", said); got != said {
+			t.Errorf("%s of another service is taken for %s", said, got)
+		}
+	}
+	long := DeviceName("nix", "V 1/2 "+strings.Repeat("long", 20))
+	if _, ok := SecondDeviceName("nix", "V 1/2 "+strings.Repeat("long", 20)); ok || PlainVersion("nix", long[4:]) != long[4:] {
+		t.Errorf("%s has room for more", long)
+	}
+}

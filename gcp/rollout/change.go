@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -15,10 +16,11 @@ import (
 type outcome int
 
 const (
-	stopped outcome = iota // it was told to stop, or the controller does
-	changed                // the host has what it should
-	failed                 // it has not, and result.reason says why
-	gone                   // there is no such host any more
+	stopped  outcome = iota // it was told to stop, or the controller does
+	changed                 // the host has what it should
+	failed                  // it has not, and result.reason says why
+	gone                    // there is no such host any more
+	seatless                // it needs another disk than it was promised
 )
 
 // result is what a change sends to the controller.
@@ -75,8 +77,13 @@ const (
 	maxTimeouts = 3
 )
 
-// errStopped ends a change that was told to stop.
-var errStopped = errors.New("stopped")
+var (
+	// errStopped ends a change that was told to stop.
+	errStopped = errors.New("stopped")
+	// errSeatless ends a change that was begun by what an old look at the fleet
+	// told of the host.
+	errSeatless = errors.New("no disk was planned for it")
+)
 
 // run changes the host until it is done, fails or is told to stop.
 func (c *change) run(ctx context.Context) result {
@@ -90,6 +97,8 @@ func (c *change) run(ctx context.Context) result {
 		case err == nil:
 		case errors.Is(err, world.ErrGone):
 			return c.end(gone, "")
+		case errors.Is(err, errSeatless):
+			return c.end(seatless, "")
 		case errors.Is(err, errStopped) || ctx.Err() != nil:
 			return c.end(stopped, "")
 		case errors.Is(err, world.ErrFinal) || time.Now().After(c.deadline):
@@ -116,21 +125,18 @@ func (c *change) next(ctx context.Context) (ended bool, err error) {
 		c.end(failed, fmt.Sprintf("given up after %s with %d changes", time.Since(c.began).Round(time.Second), c.result.mutations))
 		return true, nil
 	}
+	defer func() {
+		if action.Once && err == nil {
+			c.goal.Reattach, c.goal.Tried = false, true
+		}
+	}()
 	switch action.Kind {
 	case hostchange.Attach:
-		return false, c.mutate(ctx, "attaching", func() error {
-			if c.disk == "" {
-				return fmt.Errorf("%w: no disk was planned for it", errStopped)
-			}
-			return c.cloud.Attach(ctx, c.host, c.disk, c.goal.Device())
-		})
+		return false, c.attach(ctx, action.Device)
 	case hostchange.Detach:
 		keep := c.reading
-		if action.Device == c.goal.Device() {
-			c.goal.Reattach = false // once has to do
-		}
-		err := c.mutate(ctx, "detaching "+action.Device, func() error { return c.cloud.Detach(ctx, c.host, action.Device) })
-		if err == nil && c.goal.Healthy(keep) {
+		err = c.mutate(ctx, "detaching "+action.Device, func() error { return c.cloud.Detach(ctx, c.host, action.Device) })
+		if err == nil && (action.Idle || c.goal.Healthy(keep)) {
 			c.reading = keep
 		}
 		return false, err
@@ -158,6 +164,15 @@ func (c *change) next(ctx context.Context) (ended bool, err error) {
 	}
 	c.end(changed, "")
 	return true, nil
+}
+
+// attach attaches the disk that was planned for the host.
+func (c *change) attach(ctx context.Context, device string) error {
+	has := slices.ContainsFunc(c.seen.Attachments, func(a world.Attachment) bool { return a.Disk == c.disk })
+	if c.disk == "" || has {
+		return errSeatless
+	}
+	return c.mutate(ctx, "attaching", func() error { return c.cloud.Attach(ctx, c.host, c.disk, device) })
 }
 
 // late reports whether the change has taken too long to do anything more to a

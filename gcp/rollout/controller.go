@@ -86,6 +86,7 @@ type Controller struct {
 	making   map[string]bool        // disks being made, by zone and name
 	retry    map[world.Zone]time.Time
 	trouble  map[world.Zone]string // why a zone's disks could not be made
+	barred   map[world.Zone]bool   // where no more disks can be made, however often it is tried
 	waiting  []string              // what the wave waits for
 	watching bool                  // hosts are being asked during a bake
 	watched  map[world.ID]watched  // what they said
@@ -96,8 +97,9 @@ type Controller struct {
 
 // settled is a host whose change ended after the last look was begun, which does not show what it has now.
 type settled struct {
-	at   time.Time
-	disk world.ID
+	at       time.Time
+	disk     world.ID
+	seatless bool // it waits for the next look to be promised another disk
 }
 
 // New makes a controller. Run has to be called once.
@@ -108,7 +110,7 @@ func New(cfg *fleet.Config, cloud Cloud, keeper *lease.Keeper, opt Options) *Con
 		results: make(chan result), looks: make(chan look), copies: make(chan made), watches: make(chan []watch),
 		seats: map[string]*plan.Seats{}, changing: map[world.ID]*change{}, stop: make(chan struct{}),
 		settled: map[world.ID]settled{}, making: map[string]bool{}, retry: map[world.Zone]time.Time{},
-		trouble: map[world.Zone]string{}, watched: map[world.ID]watched{},
+		trouble: map[world.Zone]string{}, barred: map[world.Zone]bool{}, watched: map[world.ID]watched{},
 	}
 }
 
@@ -291,6 +293,7 @@ func (c *Controller) afresh() {
 	}
 	clear(c.watched)
 	clear(c.trouble)
+	clear(c.barred)
 	clear(c.retry)
 	clear(c.seats)
 	c.order, c.wanted = nil, true

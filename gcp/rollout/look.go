@@ -155,9 +155,21 @@ func (c *Controller) seatsOf(version string) *plan.Seats {
 	for id, ch := range c.changing {
 		promised[id] = ch.disk
 	}
-	s := plan.NewSeats(c.cfg, version, c.world, promised)
+	s := plan.NewSeats(c.cfg, version, c.world, promised, c.beside())
 	c.seats[version] = s
 	return s
+}
+
+// beside reports whether what hosts may use stays attached beside what they are
+// given.
+func (c *Controller) beside() (keep bool) {
+	keep = c.cfg.Rollout.KeepPrevious
+	c.keeper.Look(func(d *state.Document) {
+		if r := d.Rollout; r.Active() && r.Phase == state.Running {
+			keep = r.Speed.KeepPrevious
+		}
+	})
+	return keep
 }
 
 // stale says why the world is too old to begin with further hosts; "" if it is

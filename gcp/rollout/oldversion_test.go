@@ -12,7 +12,7 @@ import (
 )
 
 // again makes a fleet that went from v1 to v2 with v1 still attached, so that a
-// start of v1 has to attach it once more.
+// start of v1 has to attach it once more, and that keeps nothing from then on.
 func again(t *testing.T, hosts int) (*sim, *object) {
 	cfg := testConfig(1, 100)
 	s, o := newSim(t, cfg, 1), newObject("v1")
@@ -23,7 +23,120 @@ func again(t *testing.T, hosts int) (*sim, *object) {
 		t.Fatal(err)
 	}
 	s.allowAll, s.rolledBack = true, true
+	cfg.Rollout.KeepPrevious = false
 	return s, o
+}
+
+// used are the disks that hosts run from, and those that they ran from before.
+func (s *sim) used(before map[world.ID]world.ID) map[world.ID]world.ID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := map[world.ID]world.ID{}
+	for id, h := range s.hosts {
+		all := map[world.ID]bool{}
+		for _, a := range h.Ours() {
+			all[a.Disk] = true
+			if a.Version == h.current {
+				now[id] = a.Disk
+			}
+		}
+		if before[id] != "" && !all[before[id]] {
+			s.t.Errorf("%s lost %s, from which it ran before: %v", id, before[id], h.Attachments)
+		}
+		if len(all) > 3 {
+			s.t.Errorf("%s has %d disks: %v", id, len(all), h.Attachments)
+		}
+	}
+	return now
+}
+
+// TestBothWaysKeepWhatWasUsed goes to and fro between versions, by rollouts and
+// by rollbacks: a host keeps the disk that it ran from until its next rollout.
+func TestBothWaysKeepWhatWasUsed(t *testing.T) {
+	for name, steps := range map[string][]string{
+		"rollouts":  {"v2", "v1", "v2", "v1", "v3", "v1"},
+		"rollbacks": {"v2", "back", "v2", "back", "v3", "back", "v2", "v3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, o := newSim(t, testConfig(3, 4), 1), newObject("v1")
+				s.publish("v1")
+				s.addHosts(30, "v1")
+				s.publish("v2")
+				s.publish("v3")
+				s.rolledBack = true
+				used := s.used(nil)
+				for _, step := range steps {
+					var err error
+					if step == "back" {
+						_, err = s.service(o).Rollback(t.Context(), "", nil)
+					} else {
+						err = s.service(o).Start(t.Context(), step)
+					}
+					if d := o.doc(t); err != nil || s.versions()[d.Deployed] != 30 || step != "back" && d.Deployed != step {
+						t.Fatalf("%s: %v; hosts run %v", step, err, s.versions())
+					}
+					time.Sleep(time.Minute)
+					used = s.used(used)
+				}
+			})
+		})
+	}
+}
+
+// TestRollbackWithoutRoomForDisks cannot make the disks that would let hosts keep
+// the new one: they go back all the same.
+func TestRollbackWithoutRoomForDisks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, o := newSim(t, testConfig(3, 10), 1), newObject("v1")
+		s.publish("v1")
+		s.addHosts(30, "v1")
+		s.publish("v2")
+		if err := s.service(o).Start(t.Context(), "v2"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		s.rolledBack, s.noDisks = true, true
+		if _, err := s.service(o).Rollback(t.Context(), "", nil); err != nil || s.versions()["v1"] != 30 {
+			t.Errorf("%v; hosts run %v", err, s.versions())
+		}
+		for _, h := range s.hosts {
+			if h.Has("v2") {
+				t.Errorf("%s has %v", h.ID, h.Attachments)
+			}
+		}
+	})
+}
+
+// TestKilledRollbackKeepsWhatWasUsed kills controllers in the middle of a
+// rollback: no host gets a third disk of a version, or loses what it ran from.
+func TestKilledRollbackKeepsWhatWasUsed(t *testing.T) {
+	for seed := range 10 {
+		synctest.Test(t, func(t *testing.T) {
+			s, o := newSim(t, testConfig(3, 10), uint64(seed)), newObject("v1")
+			s.publish("v1")
+			s.addHosts(30, "v1")
+			s.publish("v2")
+			if err := s.service(o).Start(t.Context(), "v2"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			s.rolledBack = true
+			used := s.used(nil)
+			speed := state.RollbackSpeed(state.SpeedOf(s.cfg.Rollout))
+			o.ask(t, s, state.Request{Action: state.Rollback, Plan: &speed})
+			for range 3 {
+				p := s.start(o, "", Options{})
+				time.Sleep(time.Duration(20+seed*3) * time.Second)
+				p.kill()
+				time.Sleep(time.Minute)
+			}
+			_ = s.service(o).Start(t.Context(), "") // it may be over already
+			if s.used(used); s.versions()["v1"] != 30 {
+				t.Errorf("seed %d: hosts run %v", seed, s.versions())
+			}
+		})
+	}
 }
 
 // count is how often a method was called.

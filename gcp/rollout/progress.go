@@ -111,6 +111,9 @@ const maxMaking = 20
 func (c *Controller) makeCopies(ctx context.Context, version string, todo []world.ID) {
 	zones := map[world.Zone][]world.ID{}
 	for _, id := range todo {
+		if _, has := c.world.Hosts[id].Below(label(version)); has && c.barred[id.Zone()] {
+			continue
+		}
 		zones[id.Zone()] = append(zones[id.Zone()], id)
 	}
 	seats := c.seatsOf(version)
@@ -149,9 +152,26 @@ func (c *Controller) copied(m made) {
 	c.opt.Log.Warn("a disk could not be made", "zone", zone, "disk", m.copy.Name, "err", m.err)
 	c.trouble[zone] = clip(m.err.Error())
 	c.retry[zone] = time.Now().Add(copyPause)
-	if final(m.err) {
+	if final(m.err) && !c.doWithout(zone) {
 		c.stuck(fmt.Sprintf("%s: disk %s cannot be made: %v", zone, m.copy.Name, m.err))
 	}
+}
+
+// doWithout has a rollback go on in a zone where no more disks can be made: there
+// the new disk is taken away from hosts that have the old one, although programs
+// may have files open on it.
+func (c *Controller) doWithout(zone world.Zone) (can bool) {
+	if c.barred[zone] {
+		return false
+	}
+	c.keeper.Update(func(d *state.Document) {
+		if r := d.Rollout; r.Active() && r.Kind == state.KindRollback && r.Speed.KeepPrevious {
+			can = true
+			r.Note(time.Now(), fmt.Sprintf("%s: no further disks of %s can be made; hosts that have one lose that of %s", zone, r.Version, r.Previous))
+		}
+	})
+	c.barred[zone] = can
+	return can
 }
 
 // stuck pauses the rollout for what only people can help with.

@@ -124,7 +124,7 @@ func (c *Controller) wrong() goals {
 			if f, bad := c.pass.Failed[id]; version == "" || !c.knows(id) || bad && f.Incarnation == h.Incarnation {
 				continue
 			}
-			if goal := (hostchange.Goal{Service: c.cfg.Service, Version: version, Reattach: true}); !h.Has(label(version)) {
+			if goal := (hostchange.Goal{Service: c.cfg.Service, Version: version, Reattach: true, Beside: c.cfg.Rollout.KeepPrevious}); !h.Has(label(version)) {
 				if c.cfg.Rollout.KeepPrevious {
 					goal.Keep = previous
 				}

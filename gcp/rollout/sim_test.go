@@ -37,6 +37,7 @@ type sim struct {
 
 	fault      float64 // how often calls fail
 	opTime     time.Duration
+	noDisks    bool // no disk can be made
 	allowAll   bool // limits are not checked
 	rolledBack bool // hosts may be changed again
 	badOn      func(host world.ID, version string) bool
@@ -304,7 +305,13 @@ func (c conn) InFlight(ctx context.Context) ([]world.ID, error) {
 
 func (c conn) CreateDisk(ctx context.Context, cp plan.Copy, version string) error {
 	id := world.IDOf(cp.Zone.Project(), cp.Zone.Name(), cp.Name)
-	return c.operation(ctx, "create", id, func() error { return nil }, func() {
+	begin := func() error {
+		if c.noDisks {
+			return fmt.Errorf("QUOTA_EXCEEDED: %w", world.ErrFinal)
+		}
+		return nil
+	}
+	return c.operation(ctx, "create", id, begin, func() {
 		if c.disks[id] == nil {
 			c.disks[id] = &world.Disk{ID: id, Version: version, Copy: cp.Copy, Ready: true}
 		}

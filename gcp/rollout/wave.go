@@ -118,7 +118,7 @@ func (c *Controller) todo(r *state.Rollout) []world.ID {
 	for _, id := range c.hosts(r) {
 		_, bad := r.Failed[id]
 		h, here := c.world.Hosts[id]
-		if bad || !here || r.Done.Has(id) || c.changing[id] != nil || !plan.InWave(r, r.Wave, id) {
+		if bad || !here || r.Done.Has(id) || c.changing[id] != nil || c.settled[id].seatless || !plan.InWave(r, r.Wave, id) {
 			continue
 		}
 		has := h.Has(label(r.Version))
@@ -174,14 +174,18 @@ func (c *Controller) admit(ctx context.Context, s *state.Speed, todo []world.ID,
 // changeOf makes a host's change in a rollout. Its disk is empty if there is no
 // seat for it.
 func (c *Controller) changeOf(r *state.Rollout, id world.ID) *change {
-	goal := hostchange.Goal{Service: c.cfg.Service, Version: r.Version}
+	goal := hostchange.Goal{Service: c.cfg.Service, Version: r.Version, Reattach: r.Reattach, Beside: r.Speed.KeepPrevious}
 	if r.Kind == state.KindRollback {
 		goal.Leave = r.Previous
-	} else if r.Speed.KeepPrevious {
+	}
+	if r.Speed.KeepPrevious {
 		goal.Keep = r.Previous
 	}
-	goal.Reattach = r.Reattach
 	ch := c.newChange(id, goal, time.Duration(r.Speed.HealthTimeout))
+	if ch.disk == "" && r.Kind == state.KindRollback && c.barred[id.Zone()] {
+		ch.disk, _ = c.seatsOf(goal.Version).Stay(id)
+		ch.goal.Beside = false
+	}
 	ch.rollout = r.ID
 	return ch
 }
@@ -207,7 +211,7 @@ func (c *Controller) finished(res result) {
 	ch := c.changing[res.host]
 	delete(c.changing, res.host)
 	now := time.Now()
-	c.settled[res.host] = settled{now, ch.disk}
+	c.settled[res.host] = settled{at: now, disk: ch.disk}
 	c.log(res, ch)
 	switch res.outcome {
 	case gone:
@@ -215,6 +219,10 @@ func (c *Controller) finished(res result) {
 		c.order = nil
 		return
 	case stopped:
+		return
+	case seatless:
+		c.settled[res.host] = settled{at: now, seatless: true}
+		c.wanted = true
 		return
 	}
 	if res.rollout == "" {

@@ -6,7 +6,8 @@
 // What it holds to:
 //   - a disk of ours is attached READ_ONLY or not at all;
 //   - the disk that the host says is in use is never detached, but where a
-//     rollback takes a version away from a host that has the target attached;
+//     rollback takes a version away from a host that has the target attached,
+//     and was not told to leave what programs may run from;
 //   - nothing else is detached before the host reports the target healthy,
 //     unless the new disk has no room otherwise and another version is reported
 //     to be in use.
@@ -29,18 +30,33 @@ type Goal struct {
 	Version string
 	// Keep may stay attached beside it; "" for nothing.
 	Keep string
-	// Leave is what a rollback takes away: the host goes back to Version by
+	// Leave is what a rollback goes back from: the host goes back to Version by
 	// itself once the disk that was attached last is gone. "" otherwise.
 	Leave string
 	// Reattach is set where hosts may have Version attached from before, below
 	// a newer one: a host takes what was attached last. Who carries a goal out
-	// takes it back once the target was detached for that: a host that stays
-	// with another version after that never will take it.
+	// takes it back once an action says Once: a host that stays with another
+	// version after that never will take it.
 	Reattach bool
+	// Beside is set where nothing may be taken away that programs may run from,
+	// neither what is in use nor Version from before it: another disk of Version is
+	// attached as the last one, under [fleet.SecondDeviceName] or whichever of the
+	// two names is free. Without it, or where there is no name or place for it, what
+	// is in the way is detached.
+	Beside bool
+	// Tried is set by who carries the goal out once an action said Once.
+	Tried bool
 }
 
-// Device is the device name of the goal's disk.
+// Device is the device name of the goal's disk, where the host has no other one
+// of the version.
 func (g Goal) Device() string { return fleet.DeviceName(g.Service, g.Version) }
+
+// names reports whether hosts look for the goal's disk under a device name.
+func (g Goal) names(device string) bool {
+	second, ok := fleet.SecondDeviceName(g.Service, g.Version)
+	return device == g.Device() || ok && device == second
+}
 
 // Reading is a host's report.
 type Reading struct {
@@ -108,29 +124,22 @@ const (
 // Action is what to do next.
 type Action struct {
 	Kind   Kind
-	Device string // for Detach
+	Device string // for Attach and Detach
+	// Once is set for what a change is not to do twice.
+	Once bool
+	// Idle is set where nothing uses what is detached: the reading stays true.
+	Idle bool
 	// Why is for people: what is waited for, or what is wrong.
 	Why string
 }
 
-// Ours lists the service's disks on a host.
-func Ours(h *world.Host) []world.Attachment {
-	var ours []world.Attachment
-	for _, a := range h.Attachments {
-		if a.Version != "" && !a.Boot {
-			ours = append(ours, a)
-		}
-	}
-	return ours
-}
-
-// Target finds the goal's disk among those attached: the one with the right
-// device name if there are two.
+// Target finds the goal's disk among those attached: of several the last one,
+// of those with a device name that hosts look for.
 func (g Goal) Target(ours []world.Attachment) (world.Attachment, bool) {
 	var found world.Attachment
 	ok := false
 	for _, o := range ours {
-		if o.Version == fleet.LabelValue(g.Version) && (!ok || o.Device == g.Device()) {
+		if o.Version == fleet.LabelValue(g.Version) && (!ok || g.names(o.Device)) {
 			found, ok = o, true
 		}
 	}
@@ -139,7 +148,7 @@ func (g Goal) Target(ours []world.Attachment) (world.Attachment, bool) {
 
 // Next decides. reading is nil as long as nobody asked the host.
 func Next(g Goal, h *world.Host, reading *Reading) Action {
-	ours := Ours(h)
+	ours := h.Ours()
 	target, attached := g.Target(ours)
 	if !attached {
 		return attach(g, h, ours, reading)
@@ -147,16 +156,16 @@ func Next(g Goal, h *world.Host, reading *Reading) Action {
 	if !target.ReadOnly {
 		return Action{Kind: Blocked, Why: fmt.Sprintf("disk %s is attached READ_WRITE: detach it by hand", target.Disk)}
 	}
-	if target.Device != g.Device() {
+	if !g.names(target.Device) {
 		return Action{Kind: Blocked, Why: fmt.Sprintf("disk %s is attached as %s, and the host looks for %s: detach it by hand", target.Disk, target.Device, g.Device())}
 	}
 	if reading == nil {
 		return Action{Kind: Ask}
 	}
 	if g.Healthy(reading) {
-		return g.tidy(target, ours)
+		return g.tidy(target, ours, reading)
 	}
-	return g.unhealthy(target, ours, reading)
+	return g.unhealthy(h, target, reading)
 }
 
 // Healthy reports whether the host runs the goal's version and is well.
@@ -176,7 +185,7 @@ func attach(g Goal, h *world.Host, ours []world.Attachment, reading *Reading) Ac
 		}
 	}
 	if len(h.Attachments) < h.DiskLimit() {
-		return Action{Kind: Attach}
+		return Action{Kind: Attach, Device: g.Device()}
 	}
 	if reading == nil {
 		return Action{Kind: Ask}
@@ -200,9 +209,19 @@ func attach(g Goal, h *world.Host, ours []world.Attachment, reading *Reading) Ac
 }
 
 // tidy takes away what the healthy host needs no longer.
-func (g Goal) tidy(target world.Attachment, ours []world.Attachment) Action {
+func (g Goal) tidy(target world.Attachment, ours []world.Attachment, r *Reading) Action {
+	kept := "" // the last one of the version to be kept
 	for _, o := range ours {
-		if o.Device != target.Device && (g.Keep == "" || o.Version != fleet.LabelValue(g.Keep) || o.Version == target.Version) {
+		if g.is(g.Version, r.Report.Version) && o.Device == g.Service+"-"+r.Report.Version {
+			target = o
+		}
+		if g.Keep != "" && o.Version == fleet.LabelValue(g.Keep) {
+			kept = o.Device
+		}
+	}
+	for _, o := range ours {
+		sibling := g.Beside && o.Version == target.Version
+		if o.Device != target.Device && o.Device != kept && !sibling {
 			return Action{Kind: Detach, Device: o.Device, Why: "it is older than the version before"}
 		}
 	}
@@ -211,7 +230,8 @@ func (g Goal) tidy(target world.Attachment, ours []world.Attachment) Action {
 
 // unhealthy is for a host that has the target attached and does not say that
 // it runs it.
-func (g Goal) unhealthy(target world.Attachment, ours []world.Attachment, r *Reading) Action {
+func (g Goal) unhealthy(h *world.Host, target world.Attachment, r *Reading) Action {
+	ours := h.Ours()
 	about := r.fresh() && g.is(g.Version, r.Report.Version)
 	if about && r.Report.Health == guest.Failed {
 		return Action{Kind: Sick, Why: "the host says: " + r.Report.Error}
@@ -219,16 +239,58 @@ func (g Goal) unhealthy(target world.Attachment, ours []world.Attachment, r *Rea
 	if about && !r.silent() {
 		return Action{Kind: Wait, Why: "the host is checking the disk"}
 	}
+	sure := r.after() || untouched(target, ours, r)
 	for _, o := range ours {
-		idle := about || g.is(g.Leave, r.Report.Version) && (r.after() || untouched(target, ours, r))
-		if g.Leave != "" && o.Version == fleet.LabelValue(g.Leave) && idle {
-			return Action{Kind: Detach, Device: o.Device, Why: "so that the host goes back to the version before"}
+		if g.Leave == "" || o.Version != fleet.LabelValue(g.Leave) || !about && !(sure && g.is(g.Leave, r.Report.Version)) {
+			continue
 		}
+		detach := Action{Kind: Detach, Device: o.Device, Why: "so that the host goes back to the version before"}
+		if g.Beside && g.is(g.Leave, r.Report.Current) {
+			return g.beside(h, detach, r)
+		}
+		return detach
 	}
-	if g.Reattach && r.after() && g.reportsAnother(ours, r) {
-		return Action{Kind: Detach, Device: target.Device, Why: "to attach it again: the host takes what was attached last"}
+	if g.Reattach && (r.after() || g.Beside && sure) && g.reportsAnother(ours, r) {
+		detach := Action{Kind: Detach, Device: target.Device, Once: true, Why: "to attach it again: the host takes what was attached last"}
+		if g.Beside {
+			return g.beside(h, detach, r)
+		}
+		return detach
 	}
 	return Action{Kind: Wait, Why: g.missing(r)}
+}
+
+// beside has another disk of the target attached as the last one. Where that
+// cannot be, it is otherwise that is done. Of two disks of the target that the
+// host has already below another version's, nothing has run from the older one
+// since the rollout before the last.
+func (g Goal) beside(h *world.Host, otherwise Action, r *Reading) Action {
+	ours := h.Ours()
+	taken := map[string]bool{}
+	for _, a := range h.Attachments {
+		taken[a.Device] = true
+	}
+	var targets []world.Attachment
+	for _, o := range ours {
+		if o.Version == fleet.LabelValue(g.Version) {
+			targets = append(targets, o)
+		}
+	}
+	second, ok := fleet.SecondDeviceName(g.Service, g.Version)
+	last := ours[len(ours)-1].Version == fleet.LabelValue(g.Version)
+	switch room := len(h.Attachments) < h.DiskLimit(); {
+	case g.Tried:
+		return Action{Kind: Wait, Why: g.missing(r)}
+	case room && !taken[g.Device()]:
+		return Action{Kind: Attach, Device: g.Device(), Once: true}
+	case room && ok && !taken[second]:
+		return Action{Kind: Attach, Device: second, Once: true}
+	case len(targets) < 2:
+		return otherwise
+	case last:
+		return Action{Kind: Wait, Why: g.missing(r)}
+	}
+	return Action{Kind: Detach, Device: targets[0].Device, Idle: true, Why: "to attach it again: the host takes what was attached last"}
 }
 
 // untouched reports whether nothing was done to the host since it reported: not

@@ -37,6 +37,22 @@ func full(versions ...string) *world.Host {
 }
 
 func TestNext(t *testing.T) {
+	second, _ := fleet.SecondDeviceName("svc", "v1")
+	// twice gives the last of several disks of a version the second name.
+	twice := func(versions ...string) *world.Host {
+		h, seen := hostWith(versions...), map[string]int{}
+		for i := range h.Attachments {
+			a := &h.Attachments[i]
+			if seen[a.Device]++; seen[a.Device] > 1 {
+				a.Device, a.Disk = second, a.Disk+"-2"
+			}
+		}
+		return h
+	}
+	keep := Goal{Service: "svc", Version: "v1", Keep: "v2", Leave: "v2", Beside: true}
+	forward3 := Goal{Service: "svc", Version: "v3", Keep: "v1", Beside: true}
+	tried := keep
+	tried.Tried = true
 	forward := Goal{Service: "svc", Version: "v2", Keep: "v1"}
 	back := Goal{Service: "svc", Version: "v1", Leave: "v2"}
 	again := Goal{Service: "svc", Version: "v1", Reattach: true}
@@ -69,8 +85,8 @@ func TestNext(t *testing.T) {
 		kind    Kind
 		device  string
 	}{
-		{"new version", forward, hostWith("v1"), nil, Attach, ""},
-		{"nothing attached", forward, hostWith(), nil, Attach, ""},
+		{"new version", forward, hostWith("v1"), nil, Attach, "svc-v2"},
+		{"nothing attached", forward, hostWith(), nil, Attach, "svc-v2"},
 		{"just attached", forward, hostWith("v1", "v2"), nil, Ask, ""},
 		{"no report yet", forward, hostWith("v1", "v2"), &Reading{Err: guest.ErrNone}, Wait, ""},
 		{"half a report", forward, hostWith("v1", "v2"), &Reading{Err: guest.ErrTorn}, Wait, ""},
@@ -96,7 +112,7 @@ func TestNext(t *testing.T) {
 		{"back from a refused one", back, hostWith("v1", "v2"), says("v2", guest.Failed, "v1"), Detach, "svc-v2"},
 		{"back, gone already", back, hostWith("v1"), says("v1", guest.OK, "v1"), Done, ""},
 		{"back, nothing known", back, hostWith("v1", "v2"), &Reading{Err: guest.ErrNone}, Wait, ""},
-		{"back, the old one is not there", back, hostWith("v2"), nil, Attach, ""},
+		{"back, the old one is not there", back, hostWith("v2"), nil, Attach, "svc-v1"},
 		{"forward to one attached before", again, hostWith("v1", "v2"), says("v2", guest.OK, "v2"), Detach, "svc-v1"},
 		{"forward to one just attached", again, hostWith("v1", "v2"), stale, Wait, ""},
 		{"forward to one, by a new controller", again, hostWith("v2", "v1"), inherited, Wait, ""},
@@ -109,6 +125,17 @@ func TestNext(t *testing.T) {
 		{"healthy, but silent since", forward, hostWith("v1", "v2"), &silent, Wait, ""},
 		{"back, silent since it ran the old one", back, hostWith("v1"), &silentOld, Wait, ""},
 		{"back, silent, the new one attached", back, hostWith("v1", "v2"), &silentOld, Detach, "svc-v2"},
+		{"back, keeping what is used", keep, hostWith("v1", "v2"), says("v2", guest.OK, "v2"), Attach, second},
+		{"back, keeping what got worse and is used", keep, hostWith("v1", "v2"), says("v2", guest.Failed, "v2"), Attach, second},
+		{"back, keeping nothing that was refused", keep, hostWith("v1", "v2"), says("v2", guest.Failed, "v1"), Detach, "svc-v2"},
+		{"back, tried already", tried, twice("v1", "v2", "v1"), says("v2", guest.OK, "v2"), Wait, ""},
+		{"back, by a new controller, attached already", keep, twice("v1", "v2", "v1"), says("v2", guest.OK, "v2"), Wait, ""},
+		{"back, both names taken below", keep, twice("v1", "v1", "v2"), says("v2", guest.OK, "v2"), Detach, "svc-v1"},
+		{"back, no place left", keep, full("v1", "v2"), says("v2", guest.OK, "v2"), Detach, "svc-v2"},
+		{"back on the second disk", keep, twice("v1", "v2", "v1"), says(second[4:], guest.OK, second[4:]), Done, ""},
+		{"forward from the second disk", forward3, twice("v1", "v2", "v1", "v3"), says("v3", guest.OK, "v3"), Detach, "svc-v1"},
+		{"forward from the second disk, the rest", forward3, twice("v2", "v0", "v1", "v1", "v3"), says("v3", guest.OK, "v3"), Detach, "svc-v2"},
+		{"start of the old one, keeping what is used", Goal{Service: "svc", Version: "v1", Keep: "v2", Reattach: true, Beside: true}, hostWith("v1", "v2"), inherited, Attach, second},
 		{"a version with a shortened name", Goal{Service: "svc", Version: "V 1/2"}, func() *world.Host {
 			h := hostWith()
 			h.Attachments = append(h.Attachments, world.Attachment{Device: fleet.DeviceName("svc", "V 1/2"), Disk: "p/z/d", Version: fleet.LabelValue("V 1/2"), ReadOnly: true})

@@ -84,7 +84,7 @@ func (p *Plan) waves(r *state.Rollout, hosts []world.ID) {
 }
 
 func (p *Plan) zones(cfg *fleet.Config, speed *state.Speed, w *world.World) {
-	seats := NewSeats(cfg, p.Version, w, nil)
+	seats := NewSeats(cfg, p.Version, w, nil, speed.KeepPrevious)
 	byZone := map[world.Zone][]world.ID{}
 	for id := range w.Hosts {
 		byZone[id.Zone()] = append(byZone[id.Zone()], id)

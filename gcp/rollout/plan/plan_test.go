@@ -156,10 +156,10 @@ func TestSeats(t *testing.T) {
 			w.Hosts[id] = h
 			hosts = append(hosts, id)
 		}
-		for _, c := range NewSeats(cfg, "v2", w, nil).Missing("p/a", "v2", hosts) {
+		for _, c := range NewSeats(cfg, "v2", w, nil, false).Missing("p/a", "v2", hosts) {
 			addDisk(w, "a", c.Copy)
 		}
-		seats := NewSeats(cfg, "v2", w, nil)
+		seats := NewSeats(cfg, "v2", w, nil, false)
 		if more := seats.Missing("p/a", "v2", hosts); len(more) > 0 {
 			t.Fatalf("%d hosts at %d a disk: %d copies more", len(hosts), limit, len(more))
 		}
@@ -183,6 +183,51 @@ func TestSeats(t *testing.T) {
 	}
 }
 
+// TestSecondSeats has hosts with the version below another one: each gets a disk
+// that it does not have yet, and is not too many for it.
+func TestSecondSeats(t *testing.T) {
+	for hosts := range 30 {
+		cfg, w := fleetOf(10, "a"), world.New()
+		var ids []world.ID
+		for i := range hosts {
+			id := world.ID(fmt.Sprintf("p/a/h%d", i))
+			disk := world.IDOf("p", "a", fleet.DiskName("svc", "v2", "a", 1+i/10))
+			if w.Disks[disk] == nil {
+				addDisk(w, "a", 1+i/10)
+			}
+			w.Disks[disk].Users = append(w.Disks[disk].Users, id)
+			w.Hosts[id] = &world.Host{ID: id, Attachments: []world.Attachment{{Device: "svc-v2", Disk: disk, Version: "v2"}, {Device: "svc-v3", Version: "v3"}}}
+			ids = append(ids, id)
+		}
+		promised := map[world.ID]world.ID{}
+		var seats *Seats
+		for range 2 { // in the order in which they come, a few may find only what they have
+			for _, c := range NewSeats(cfg, "v2", w, promised, true).Missing("p/a", "v2", ids) {
+				addDisk(w, "a", c.Copy)
+			}
+			seats = NewSeats(cfg, "v2", w, promised, true)
+			for _, id := range ids {
+				if disk, ok := seats.Take(id); ok {
+					promised[id] = disk
+				}
+			}
+		}
+		for _, id := range ids {
+			if disk := promised[id]; disk == "" || disk == w.Hosts[id].Attachments[0].Disk {
+				t.Fatalf("of %d hosts, %s is given %q", hosts, id, disk)
+			}
+		}
+		for id := range w.Disks {
+			if n := seats.Readers(id); n > 10 {
+				t.Errorf("%s has %d readers", id, n)
+			}
+		}
+		if want := (2*hosts + 9) / 10; len(w.Disks) > want+2 {
+			t.Errorf("%d hosts get %d disks", hosts, len(w.Disks))
+		}
+	}
+}
+
 func TestCopiesTakeFreeNumbers(t *testing.T) {
 	cfg, w := fleetOf(2, "a"), world.New()
 	failed := addDisk(w, "a", 1)
@@ -190,13 +235,13 @@ func TestCopiesTakeFreeNumbers(t *testing.T) {
 	addDisk(w, "a", 3).Ready = false
 	hosts := []world.ID{"p/a/1", "p/a/2", "p/a/3", "p/a/4", "p/a/5"}
 	var numbers []int
-	for _, c := range NewSeats(cfg, "v2", w, nil).Missing("p/a", "v2", hosts) {
+	for _, c := range NewSeats(cfg, "v2", w, nil, false).Missing("p/a", "v2", hosts) {
 		numbers = append(numbers, c.Copy)
 	}
 	if !slices.Equal(numbers, []int{2, 4}) {
 		t.Errorf("got copies %v", numbers)
 	}
-	if _, ok := NewSeats(cfg, "v2", w, nil).Take("p/a/1"); ok {
+	if _, ok := NewSeats(cfg, "v2", w, nil, false).Take("p/a/1"); ok {
 		t.Error("a seat at a disk that is not ready")
 	}
 }

@@ -13,15 +13,17 @@ type Seats struct {
 	version string // the label's value
 	readers map[world.ID]world.Set
 	seat    map[world.ID]world.ID // host to disk
+	below   map[world.ID]world.ID // host to a disk that it has below another version's
 	disks   map[world.Zone][]*world.Disk
 }
 
 // NewSeats counts who reads the disks of a version in w. promised are hosts in
-// change, with their disks.
-func NewSeats(cfg *fleet.Config, version string, w *world.World, promised map[world.ID]world.ID) *Seats {
+// change, with their disks. With beside, hosts that have the version attached
+// below another one get a second disk of it, and have no seat before that.
+func NewSeats(cfg *fleet.Config, version string, w *world.World, promised map[world.ID]world.ID, beside bool) *Seats {
 	s := &Seats{
 		cfg: cfg, version: fleet.LabelValue(version), readers: map[world.ID]world.Set{}, seat: map[world.ID]world.ID{},
-		disks: map[world.Zone][]*world.Disk{},
+		below: map[world.ID]world.ID{}, disks: map[world.Zone][]*world.Disk{},
 	}
 	for id, d := range w.Disks {
 		if d.Version != s.version {
@@ -37,6 +39,12 @@ func NewSeats(cfg *fleet.Config, version string, w *world.World, promised map[wo
 			if s.readers[a.Disk] != nil {
 				s.sit(id, a.Disk)
 			}
+		}
+	}
+	for id, h := range w.Hosts {
+		if disk, ok := h.Below(s.version); ok && beside {
+			s.below[id] = disk
+			delete(s.seat, id)
 		}
 	}
 	for host, disk := range promised {
@@ -66,7 +74,7 @@ func (s *Seats) Take(host world.ID) (disk world.ID, ok bool) {
 	}
 	fewest := s.limit(host.Zone())
 	for _, d := range s.disks[host.Zone()] {
-		if n := len(s.readers[d.ID]); d.Ready && !d.Failed && n < fewest {
+		if n := len(s.readers[d.ID]); d.Ready && !d.Failed && n < fewest && d.ID != s.below[host] {
 			disk, fewest = d.ID, n
 		}
 	}
@@ -83,6 +91,14 @@ func (s *Seats) Leave(host world.ID) {
 		delete(s.readers[disk], host)
 		delete(s.seat, host)
 	}
+}
+
+// Stay promises a host the disk that it has below another version's.
+func (s *Seats) Stay(host world.ID) (disk world.ID, ok bool) {
+	if disk, ok = s.below[host]; ok {
+		s.sit(host, disk)
+	}
+	return disk, ok
 }
 
 // Seat is the disk that a host has or was promised.
@@ -109,21 +125,28 @@ func (s *Seats) Missing(zone world.Zone, version string, hosts []world.ID) []Cop
 	if limit <= 0 {
 		return nil
 	}
-	without, room := 0, 0
+	without, below := 0, map[world.ID]int{}
 	for _, id := range hosts {
 		if _, ok := s.seat[id]; !ok {
 			without++
+			below[s.below[id]]++
 		}
 	}
-	taken := map[int]bool{}
+	room, wanted, taken := 0, without, map[int]bool{}
 	for _, d := range s.disks[zone] {
 		taken[d.Copy] = true
 		if !d.Failed {
-			room += max(0, limit-len(s.readers[d.ID]))
+			free := max(0, limit-len(s.readers[d.ID]))
+			room += free
+			// The hosts that have this disk below another version's sit elsewhere.
+			wanted = max(wanted, below[d.ID]+free)
 		}
 	}
+	if without == 0 {
+		return nil
+	}
 	var missing []Copy
-	for n := 1; room < without && n <= fleet.MaxCopies; n++ {
+	for n := 1; room < wanted && n <= fleet.MaxCopies; n++ {
 		if taken[n] {
 			continue
 		}

@@ -101,6 +101,34 @@ func (h *Host) Has(version string) bool {
 	return slices.ContainsFunc(h.Attachments, func(a Attachment) bool { return version != "" && a.Version == version })
 }
 
+// Ours lists the service's disks on the host, in the order in which they were
+// attached.
+func (h *Host) Ours() []Attachment {
+	var ours []Attachment
+	for _, a := range h.Attachments {
+		if a.Version != "" && !a.Boot {
+			ours = append(ours, a)
+		}
+	}
+	return ours
+}
+
+// Below finds the disk of a version (the label's value) that was attached before
+// another version's: a host takes what was attached last. ok is false if there is
+// none.
+func (h *Host) Below(version string) (disk ID, ok bool) {
+	ours := h.Ours()
+	if len(ours) == 0 || ours[len(ours)-1].Version == version {
+		return "", false
+	}
+	for _, a := range ours {
+		if a.Version == version {
+			disk, ok = a.Disk, true
+		}
+	}
+	return disk, ok
+}
+
 // Disk is a persistent disk that has the service's label.
 type Disk struct {
 	ID ID
@@ -152,6 +180,7 @@ func (w *World) DisksOf(zone Zone, version string) []*Disk {
 // SameVersion reports whether a host that says reported means version: hosts
 // know a version by its disk's device name, which may be a shortened one.
 func SameVersion(service, version, reported string) bool {
+	reported = fleet.PlainVersion(service, reported)
 	return reported == version ||
 		service+"-"+reported == fleet.DeviceName(service, version) ||
 		fleet.LabelValue(reported) == fleet.LabelValue(version)
