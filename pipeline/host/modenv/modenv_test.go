@@ -7,27 +7,17 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"bigdisk/bundle/environment"
 	"bigdisk/bundle/modules"
 	"bigdisk/bundle/store"
-	"bigdisk/image/imagetest"
-	"bigdisk/pipeline"
 	"bigdisk/pipeline/host/modenv"
-)
-
-const (
-	exampleDir = "../../../configs/example"
-	exampleKey = "example-1:3AlBt2BR9uPx7+vsB5x63kR6IhlDUpa8SmWCeaWsZHI="
 )
 
 // The files of a disk, below a directory that stands for it.
@@ -239,117 +229,6 @@ func TestReadUpgrades(t *testing.T) {
 func fileOf(t *testing.T, name string) string {
 	_, files := aDisk(t)
 	return files[name]
-}
-
-const (
-	// answer is how long an environment may take, from a program and a disk of
-	// which nothing is in memory.
-	answer = 20 * time.Millisecond
-	// mostRead is how many bytes the kernel may read for it, the program's own
-	// among them. Unlike the time, it does not depend on what else runs.
-	mostRead = 4 << 20
-)
-
-// TestColdDisk asks for each module of the example, on both formats, by the
-// program that is made for it. Neither the program nor anything of the disk is in
-// the page cache. What it says is what the module's JSON says. Other tests may
-// run beside it: the best time of several counts.
-func TestColdDisk(t *testing.T) {
-	imagetest.NeedRoot(t, "mount a disk")
-	t.Setenv("CGO_ENABLED", "0")
-	program := filepath.Join(t.TempDir(), "bigdisk-env")
-	imagetest.Command(t, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "bigdisk/cmd/bigdisk-env")
-	for _, suffix := range []string{".sqsh", ".raw"} {
-		image := filepath.Join(t.TempDir(), "disk"+suffix)
-		for id, path := range buildExample(t, image) {
-			best, read := time.Hour, int64(0)
-			for try := 0; try < 25 && (try < 3 || best > answer); try++ {
-				took, n := askCold(t, program, image, id, path)
-				best, read = min(best, took), max(read, n)
-			}
-			t.Logf("%s, %s: %v, %d KiB read", filepath.Base(image), id, best, read>>10)
-			if best > answer {
-				t.Errorf("%s: %s takes %v, over %v", filepath.Base(image), id, best, answer)
-			}
-			if read == 0 || read > mostRead {
-				t.Errorf("%s: %s reads %d bytes, want 1 to %d", filepath.Base(image), id, read, mostRead)
-			}
-		}
-	}
-}
-
-// buildExample builds an image of the example and returns its modules.
-func buildExample(t *testing.T, name string) map[string]string {
-	t.Helper()
-	cache, err := filepath.Abs(filepath.Join(exampleDir, "cache"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	lock := filepath.Join(exampleDir, "modules.json")
-	_, err = pipeline.Build(t.Context(), pipeline.BuildOptions{Lock: lock, From: []string{"file://" + cache}, TrustedKeys: []string{exampleKey}, Output: name})
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(lock)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var entries map[string]struct{ Path string }
-	if err := json.Unmarshal(text, &entries); err != nil {
-		t.Fatal(err)
-	}
-	paths := make(map[string]string)
-	for id, e := range entries {
-		paths[id] = e.Path
-	}
-	return paths
-}
-
-// askCold runs the program on a disk that has just been mounted, and holds what
-// it prints against the module. It returns how long it took, and how many bytes
-// were read from disks.
-func askCold(t *testing.T, program, image, id, path string) (took time.Duration, read int64) {
-	t.Helper()
-	at := t.TempDir()
-	forget(t, image)
-	imagetest.Command(t, "mount", "-o", "ro,loop", image, at)
-	defer imagetest.Command(t, "umount", at)
-	forget(t, image)
-	forget(t, program)
-	var stdout, stderr bytes.Buffer
-	cmd := exec.Command(program, "--root", at, "--json", id)
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	start := time.Now()
-	err := cmd.Run()
-	took = time.Since(start)
-	if err != nil {
-		t.Fatalf("%s: %v: %s", id, err, stderr.Bytes())
-	}
-	var got, want struct{ Env map[string]string }
-	module, err := os.ReadFile(filepath.Join(at, path))
-	if err != nil || json.Unmarshal(module, &want) != nil || json.Unmarshal(stdout.Bytes(), &got) != nil {
-		t.Fatalf("%s: %s, %s, %v", id, module, stdout.Bytes(), err)
-	}
-	if len(want.Env) == 0 || !maps.Equal(got.Env, want.Env) {
-		t.Errorf("%s: it says %v, and the module %v", id, got.Env, want.Env)
-	}
-	return took, cmd.ProcessState.SysUsage().(*syscall.Rusage).Inblock * 512 // getrusage(2): always of this size on Linux
-}
-
-// forget takes a file out of the page cache.
-func forget(t *testing.T, name string) {
-	t.Helper()
-	f, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if err := f.Sync(); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func BenchmarkRead(b *testing.B) {
