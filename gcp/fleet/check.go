@@ -106,6 +106,43 @@ func checkEndpoint(s string) error {
 	return nil
 }
 
+// checkFilter refuses filters that select everything, and those that Compute
+// Engine could not read: a quote or a parenthesis without its other half.
+func checkFilter(s string) error {
+	if strings.TrimSpace(s) == "" {
+		return errors.New("an empty filter selects every instance: say which are the hosts, as labels.role=repl-host AND status=RUNNING")
+	}
+	open, quote, begins := 0, rune(0), true
+	escaped := false
+	for _, c := range s {
+		switch {
+		case escaped:
+			escaped = false
+		case quote != 0 && c == '\\':
+			escaped = true
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote != 0:
+		case c == '"' || c == '\'' && begins:
+			quote = c
+		case c == '(':
+			open++
+		case c == ')':
+			if open--; open < 0 {
+				return fmt.Errorf("%q closes a parenthesis that is not open", clip(s))
+			}
+		}
+		begins = strings.ContainsRune(" (=:<>", c)
+	}
+	switch {
+	case quote != 0:
+		return fmt.Errorf("%q has a quotation mark %c without its other half", clip(s), quote)
+	case open > 0:
+		return fmt.Errorf("%q leaves %d parentheses open", clip(s), open)
+	}
+	return nil
+}
+
 func checkOnFailure(s string) error {
 	if s != OnFailurePause && s != OnFailureRollback {
 		return fmt.Errorf("%q is neither %s nor %s", clip(s), OnFailurePause, OnFailureRollback)

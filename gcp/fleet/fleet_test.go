@@ -171,6 +171,16 @@ func TestFaults(t *testing.T) {
 		"share of none":         {add("rollout: {maxPerZone: 0}\n"), "rollout.maxPerZone: more than none are wanted"},
 		"duration":              {add("rollout: {healthTimeout: 5}\n"), "rollout.healthTimeout: a length of time is wanted"},
 		"no time":               {add("rollout: {healthTimeout: 0s}\n"), "rollout.healthTimeout: a second is the least"},
+		"hosts without filter":  {add("hosts: {}\n"), "line 8: hosts: filter is missing"},
+		"empty filter":          {add("hosts:\n  filter: ' '\n"), "line 9: hosts.filter: an empty filter selects every instance"},
+		"rollout of no hosts":   {add("rollout: {onFailure: pause}\n"), "line 8: rollout: hosts.filter is missing"},
+		"half a quote":          {add("hosts: {filter: 'labels.a=\"b'}\n"), "hosts.filter: \"labels.a=\\\"b\" has a quotation mark \" without"},
+		"half a single quote":   {add("hosts: {filter: \"labels.a='b\"}\n"), "has a quotation mark ' without"},
+		"open parenthesis":      {add("hosts: {filter: '(labels.a=b'}\n"), "leaves 1 parentheses open"},
+		"closed parenthesis":    {add("hosts: {filter: 'labels.a=b) AND (labels.c=d'}\n"), "closes a parenthesis that is not open"},
+		"waves that shrink":     {add("rollout:\n  waves:\n  - {hosts: 30%}\n  - {hosts: 10%}\n  - {hosts: 100%}\n"), "line 11: rollout.waves[1]: hosts: 10% are fewer than the 30% of wave wave-1"},
+		"counts that shrink":    {add("rollout: {waves: [{hosts: 30}, {hosts: 5}, {hosts: 100%}]}\n"), "rollout.waves[1]: hosts: 5 are fewer than the 30"},
+		"hasty":                 {add("hosts: {filter: a=b}\nrollout:\n  maxConcurrent: 3\n  healthTimeout: 10s\n"), "line 11: rollout.healthTimeout: 10s is too short"},
 		"on failure":            {add("rollout: {onFailure: panic}\n"), `rollout.onFailure: "panic" is neither pause nor rollback`},
 		"truth":                 {add("rollout: {keepPrevious: 1}\n"), "rollout.keepPrevious: the value has to be true or false"},
 		"keep none":             {add("retention: {keepVersions: 0}\n"), "retention.keepVersions: a whole number from 1"},
@@ -191,6 +201,22 @@ func TestFaults(t *testing.T) {
 				t.Errorf("%v has no place", err)
 			}
 		})
+	}
+}
+
+// TestFine: what looks odd and is right.
+func TestFine(t *testing.T) {
+	for name, more := range map[string]string{
+		"canary without bake":  "hosts: {filter: a=b}\nrollout: {waves: [{name: canary, hosts: 1, bake: 0s}, {hosts: 30%}, {hosts: 100%}]}\n",
+		"the same share twice": "hosts: {filter: a=b}\nrollout: {waves: [{hosts: 10%}, {hosts: 10%, bake: 1h}, {hosts: 100%}]}\n",
+		"parentheses quoted":   "hosts: {filter: '(labels.a=\"(b\" OR name=\"x\\\"(\") AND status=RUNNING'}\n",
+		"an apostrophe":        "hosts: {filter: \"description=it's\"}\n",
+		"an emulator":          "computeEndpoint: http://localhost:80\nhosts: {filter: a=b}\nrollout: {healthTimeout: 2s}\n",
+		"only published":       "publish: {parallel: 3}\n",
+	} {
+		if _, err := Parse([]byte(minimal + more)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

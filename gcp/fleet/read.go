@@ -3,6 +3,7 @@ package fleet
 import (
 	"path"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -42,7 +43,7 @@ func defaults() *Config {
 
 // config reads the whole file into c, which has the defaults.
 func (r *reader) config(n node, c *Config) {
-	var targets node
+	var targets, rollout node
 	seen := r.mapping(n,
 		key{"service", func(n node) { c.Service = r.checked(n, checkService) }},
 		key{"bucket", func(n node) { c.Bucket = r.checked(n, checkBucket) }},
@@ -52,15 +53,41 @@ func (r *reader) config(n node, c *Config) {
 		key{"computeEndpoint", func(n node) { c.ComputeEndpoint = r.checked(n, checkEndpoint) }},
 		key{"publish", func(n node) { r.publish(n, &c.Publish) }},
 		key{"builder", func(n node) { r.builder(n, &c.Builder) }},
-		key{"hosts", func(n node) { r.mapping(n, key{"filter", func(n node) { c.Hosts.Filter = r.text(n) }}) }},
-		key{"rollout", func(n node) { r.rollout(n, &c.Rollout) }},
+		key{"hosts", func(n node) { r.hosts(n, &c.Hosts) }},
+		key{"rollout", func(n node) { rollout = n; r.rollout(n, &c.Rollout) }},
 		key{"retention", func(n node) { r.retention(n, &c.Retention) }},
 	)
 	r.require(n, seen, "service", "bucket", "targets")
 	r.uniqueZones(targets, c.Targets)
+	if seen["rollout"] && !seen["hosts"] {
+		r.fail(rollout, "hosts.filter is missing: it says which instances a rollout is for, as labels.role=repl-host AND status=RUNNING")
+	}
+	if seen["rollout"] && c.Rollout.HealthTimeout < leastTimeout && !strings.HasPrefix(c.ComputeEndpoint, "http://") {
+		r.fail(r.child(rollout, "healthTimeout"), "%s is too short for a host to check a disk and for its report to be read: %s is the least", c.Rollout.HealthTimeout, leastTimeout)
+	}
 	if c.State == "" {
 		c.State = "gs://" + c.Bucket + "/state"
 	}
+}
+
+// leastTimeout is the shortest healthTimeout: a report is read every 10 seconds.
+// With an emulator a second will do.
+const leastTimeout = 30 * time.Second
+
+func (r *reader) hosts(n node, h *Hosts) {
+	seen := r.mapping(n, key{"filter", func(n node) { h.Filter = r.checked(n, checkFilter) }})
+	r.require(n, seen, "filter")
+}
+
+// child is the value of a mapping's key, or the mapping where there is none.
+func (r *reader) child(n node, name string) node {
+	pairs, _ := pairsOf(n.Node)
+	for _, p := range pairs {
+		if key, child, ok := r.pair(n, p); ok && key == name {
+			return child
+		}
+	}
+	return n
 }
 
 // require complains of keys that are not there.
@@ -226,6 +253,7 @@ func (r *reader) rollout(n node, o *Rollout) {
 func (r *reader) waves(n node) []Wave {
 	var waves []Wave
 	names := make(map[string]bool)
+	var before Wave
 	r.list(n, maxWaves, func(n node) {
 		w := Wave{Name: "wave-" + strconv.Itoa(len(waves)+1), Min: 1}
 		seen := r.mapping(n,
@@ -238,7 +266,10 @@ func (r *reader) waves(n node) []Wave {
 		if names[w.Name] {
 			r.fail(n, "another wave is called %s", w.Name)
 		}
-		names[w.Name] = true
+		if w.Hosts.under(before.Hosts) {
+			r.fail(n, "hosts: %s are fewer than the %s of wave %s: waves include those before them", w.Hosts, before.Hosts, before.Name)
+		}
+		names[w.Name], before = true, w
 		waves = append(waves, w)
 	})
 	if last := len(waves) - 1; last < 0 || waves[last].Hosts != Percent(100) {

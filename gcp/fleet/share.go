@@ -61,6 +61,12 @@ func (s Share) Of(n int) int {
 	return max(0, min(s.count, n))
 }
 
+// under reports whether the share is of fewer things than another, however many
+// there are: a number and a part cannot be compared.
+func (s Share) under(o Share) bool {
+	return s.isPart == o.isPart && !s.IsZero() && (s.count < o.count || s.percent < o.percent)
+}
+
 // IsZero reports whether the share is of nothing, whatever there is.
 func (s Share) IsZero() bool { return s.count <= 0 && s.percent <= 0 }
 
