@@ -62,6 +62,7 @@ func (a *attributes) wait(t *testing.T, what string, ok func(guest.Report) bool)
 // TestHostWatch runs the command as systemd would, attaches and detaches disks,
 // and reads what the host reports as a rollout would.
 func TestHostWatch(t *testing.T) {
+	t.Parallel()
 	imagetest.NeedRoot(t, "mount a disk")
 	server := &attributes{value: make(map[string]string)}
 	web := httptest.NewServer(server)

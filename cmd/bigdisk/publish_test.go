@@ -38,6 +38,7 @@ type cloud struct {
 	compute *gcetest.Server
 	program string
 	dir     string // holds fleet.yaml
+	gated   string // the URL of Cloud Storage behind the gate
 
 	mu    sync.Mutex
 	calls int
@@ -59,7 +60,7 @@ targets:
 // does or, to be fast, by looking whether the object is there.
 func newCloud(t *testing.T, program string, fast bool, opt gcetest.Options) *cloud {
 	t.Helper()
-	c := &cloud{t: t, storage: buckettest.New(t, "images"), program: program, dir: t.TempDir()}
+	c := &cloud{t: t, storage: buckettest.Start(t, "images"), program: program, dir: t.TempDir()}
 	opt.ImageSource = gcetest.EmulatorSource(c.storage.URL)
 	if fast {
 		opt.ImageSource = c.exists
@@ -76,7 +77,7 @@ func newCloud(t *testing.T, program string, fast bool, opt gcetest.Options) *clo
 	}
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.ErrorLog = log.New(io.Discard, "", 0) // clients that were killed
-	t.Setenv("STORAGE_EMULATOR_HOST", c.listen(proxy))
+	c.gated = c.listen(proxy)
 	text := fmt.Sprintf(fleetText, c.listen(c.compute))
 	if err := os.WriteFile(filepath.Join(c.dir, "fleet.yaml"), []byte(text), 0o666); err != nil {
 		t.Fatal(err)
@@ -115,7 +116,9 @@ func (c *cloud) listen(h http.Handler) string {
 
 // command is bigdisk publish as a process.
 func (c *cloud) command(args ...string) *exec.Cmd {
-	return exec.Command(c.program, append([]string{"publish", "--config", filepath.Join(c.dir, "fleet.yaml"), "--progress", "none"}, args...)...)
+	cmd := exec.Command(c.program, append([]string{"publish", "--config", filepath.Join(c.dir, "fleet.yaml"), "--progress", "none"}, args...)...)
+	cmd.Env = append(os.Environ(), "STORAGE_EMULATOR_HOST="+c.gated)
+	return cmd
 }
 
 // publish runs bigdisk publish --json to its end.
@@ -237,6 +240,7 @@ func TestPublishKilled(t *testing.T) {
 	image, program := smallImage(t), binary(t)
 	for _, after := range []bool{false, true} {
 		t.Run(fmt.Sprintf("after=%v", after), func(t *testing.T) {
+			t.Parallel()
 			for stop := 1; ; stop++ {
 				if !killedAt(t, program, image, stop, after) {
 					if stop < 15 {

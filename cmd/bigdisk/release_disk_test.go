@@ -20,6 +20,7 @@ import (
 // TestReleaseFromDisk releases by a disk that the builder writes: the second disk
 // begins as the first one's snapshot, the third as nothing, since that is gone.
 func TestReleaseFromDisk(t *testing.T) {
+	t.Parallel()
 	y := newReleaseYard(t, nil)
 	if err := y.compute.AddInstance("prod-1", "us-central1-a", &computepb.Instance{Name: proto.String("builder-1")}); err != nil {
 		t.Fatal(err)

@@ -52,7 +52,7 @@ fleet: fleet.yaml
 
 func newReleaseYard(t *testing.T, behave func(host, version string, nth int) gcetest.Behaviour) *releaseYard {
 	t.Helper()
-	y := &releaseYard{t: t, program: binary(t), dir: t.TempDir(), storage: buckettest.New(t, "images")}
+	y := &releaseYard{t: t, program: binary(t), dir: t.TempDir(), storage: buckettest.Start(t, "images")}
 	var err error
 	y.compute, err = gcetest.Start(gcetest.Options{
 		Clock: gcetest.ScaledClock(yardScale), Latency: gcetest.Uniform(time.Second, 4*time.Second), ImageSource: gcetest.EmulatorSource(y.storage.URL),
@@ -93,8 +93,15 @@ func (y *releaseYard) write(name, text string) {
 
 // command is bigdisk release as a process.
 func (y *releaseYard) command(args ...string) *exec.Cmd {
-	return exec.Command(y.program, append([]string{"release", "--config", filepath.Join(y.dir, "release.yaml"), "--progress", "none",
+	return y.bigdisk(append([]string{"release", "--config", filepath.Join(y.dir, "release.yaml"), "--progress", "none",
 		"--lease", "1s", "--report-interval", "200ms", "--look-interval", "300ms"}, args...)...)
+}
+
+// bigdisk is another command of bigdisk as a process.
+func (y *releaseYard) bigdisk(args ...string) *exec.Cmd {
+	cmd := exec.Command(y.program, args...)
+	cmd.Env = append(os.Environ(), "STORAGE_EMULATOR_HOST="+y.storage.URL)
+	return cmd
 }
 
 // run releases to the end.
@@ -158,6 +165,7 @@ func TestReleaseKilled(t *testing.T) {
 	for _, stage := range []string{release.StageBuild, release.StageVerify, release.StagePublish, release.StageRollout} {
 		for _, after := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s,after=%v", stage, after), func(t *testing.T) {
+				t.Parallel()
 				y := newReleaseYard(t, nil)
 				before := y.kill(stage, after)
 				image := filepath.Join(y.dir, "releases", before.Image)
@@ -229,6 +237,7 @@ func (y *releaseYard) kill(stage string, after bool) *release.Entry {
 // TestReleaseNext releases twice: the second image is built on the first, and is
 // what a build from nothing is.
 func TestReleaseNext(t *testing.T) {
+	t.Parallel()
 	y := newReleaseYard(t, nil)
 	first, _ := y.run()
 	y.wantOnce(first.Run.Results.Publish.Version)
@@ -255,6 +264,7 @@ func TestReleaseNext(t *testing.T) {
 // TestReleasePaused: a rollout that pauses ends the release, with why and what to
 // do; after that is done the release goes on.
 func TestReleasePaused(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	sick := "" // the first host that gets the version, that time
 	y := newReleaseYard(t, func(host, _ string, nth int) gcetest.Behaviour {
@@ -289,7 +299,9 @@ func TestReleasePaused(t *testing.T) {
 	for len(y.hosts.Current()) < 6 {
 		time.Sleep(50 * time.Millisecond)
 	}
-	imagetest.Command(t, y.program, "rollout", "resume", "--config", filepath.Join(y.dir, "fleet.yaml"))
+	if out, err := y.bigdisk("rollout", "resume", "--config", filepath.Join(y.dir, "fleet.yaml")).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 	r, _ := y.run()
 	for host, version := range y.hosts.Current() {
 		if version != r.Run.Results.Publish.Version {
@@ -332,6 +344,7 @@ func TestUndone(t *testing.T) {
 // TestReleaseReadme runs the README's release, as it stands there but for where
 // the configuration and the emulator's ports are.
 func TestReleaseReadme(t *testing.T) {
+	t.Parallel()
 	dir := openDir(t)
 	imagetest.Command(t, "cp", "-R", exampleDir, filepath.Join(dir, "example"))
 	fleetFile := filepath.Join(dir, "example", "fleet.yaml")

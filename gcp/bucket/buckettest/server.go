@@ -52,6 +52,15 @@ func NewHandler(buckets ...string) (*Server, error) {
 // it until the test ends.
 func New(t testing.TB, buckets ...string) *Server {
 	t.Helper()
+	s := Start(t, buckets...)
+	t.Setenv("STORAGE_EMULATOR_HOST", s.URL)
+	return s
+}
+
+// Start starts a server with those buckets, for tests that run beside others: it
+// is theirs to point STORAGE_EMULATOR_HOST of other processes at it.
+func Start(t testing.TB, buckets ...string) *Server {
+	t.Helper()
 	s, err := NewHandler(buckets...)
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +68,6 @@ func New(t testing.TB, buckets ...string) *Server {
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	s.URL = server.URL
-	t.Setenv("STORAGE_EMULATOR_HOST", server.URL)
 	return s
 }
 
