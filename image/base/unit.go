@@ -1,7 +1,6 @@
 package base
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -108,11 +107,7 @@ func (u *unit) file(n *read.Node, sum image.FileSum) (*image.Kept, error) {
 		}
 	} else if !u.base.trust {
 		k.Check = func() error {
-			err := u.checkFile(n, sum)
-			if err == nil {
-				err = u.checkRest(n.Size, place)
-			}
-			if err != nil {
+			if err := u.checkFile(n, sum); err != nil {
 				return fmt.Errorf("%s: %s: %w", u.base.name, u.path.Path, err)
 			}
 			return nil
@@ -172,9 +167,6 @@ func (u *unit) check(ctx context.Context) error {
 			if err := u.checkFile(f.node, f.kept.Sum); err != nil {
 				return err
 			}
-			if err := u.checkRest(f.node.Size, f.kept.Place); err != nil {
-				return err
-			}
 		}
 		return nil
 	}
@@ -189,29 +181,6 @@ func (u *unit) check(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	case sum != *u.path.DataSum:
 		return fmt.Errorf("%w: its data has the sum %s, its manifest says %s", ErrDamaged, sum, u.path.DataSum)
-	}
-	return nil
-}
-
-// checkRest wants zeros behind a file's end in its last block, in ext4: the block
-// is copied as a whole.
-func (u *unit) checkRest(size int64, p image.FilePlace) error {
-	const blockSize = filesum.BlockSize
-	last, used := size/blockSize, size%blockSize
-	if used == 0 {
-		return nil
-	}
-	for _, r := range p.Runs {
-		if last < r.Logical || last >= r.Logical+r.Length {
-			continue
-		}
-		rest := make([]byte, blockSize-used)
-		if err := image.ReadFull(u.base.fs, rest, (r.Physical+last-r.Logical)*blockSize+used); err != nil {
-			return fmt.Errorf("%w: %w", ErrDamaged, err)
-		}
-		if !bytes.Equal(rest, make([]byte, len(rest))) {
-			return fmt.Errorf("%w: there is something behind a file's end in its last block", ErrDamaged)
-		}
 	}
 	return nil
 }
@@ -239,8 +208,11 @@ func (u *unit) checkFile(n *read.Node, want image.FileSum) error {
 	}
 	sum := h.End(n.Size)
 	u.base.hashes.Put(h)
-	if sum != want {
+	switch {
+	case sum != want:
 		return fmt.Errorf("%w: a file's sum is %x, its manifest says %x", ErrDamaged, sum, want)
+	case f.Tail(): // the block is copied as a whole
+		return fmt.Errorf("%w: there is something behind a file's end in its last block", ErrDamaged)
 	}
 	return nil
 }

@@ -11,8 +11,9 @@ import (
 //	0                 superblock, at byte 1024
 //	1 …               group descriptors, 64 to a block
 //	… firstData       unused, or the groups' bitmaps and inode tables where they fit
-//	firstData …       regular files and long symlinks, in the order they came
+//	firstData …       regular files, in the order they came
 //	…                 directories, in the order they came
+//	…                 symlinks' targets that do not fit in an inode, the same
 //	…                 blocks of extent trees that do not fit in an inode
 //	…                 block bitmaps, inode bitmaps, inode tables of all groups
 //	…                 free

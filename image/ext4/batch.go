@@ -9,8 +9,7 @@ import (
 
 // A batch carries what the caller gave from [Writer] to [builder], and the
 // blocks to keep from there to the disk: operations in order, and the bytes
-// of regular files and long symlinks, each from a block's start and
-// zero-padded to its end.
+// of regular files, each from a block's start and zero-padded to its end.
 type batch struct {
 	ops  []op
 	data []byte
@@ -79,13 +78,6 @@ func (b *batch) addData(p []byte) int {
 	b.data = append(b.data, p[:n]...)
 	b.count(n)
 	return n
-}
-
-// addBlock appends one block, p and zeros, outside of any file. There is room
-// for it unless the batch is full.
-func (b *batch) addBlock(p string) {
-	b.data = append(b.data, p...)
-	b.data = append(b.data, zeroBlock[:blockSize-len(p)]...)
 }
 
 // pad fills the last block up.

@@ -15,7 +15,8 @@ import (
 
 // builder turns operations into inodes, directory entries and placed data, as
 // they come. It holds, for each file: 24 bytes of inode, 12 for each extent,
-// its name and 11 bytes more for the entry, and 32 for its key, 20 more in its unit.
+// its name and 11 bytes more for the entry, and 32 for its key, 20 more in its
+// unit; for each symlink its target.
 type builder struct {
 	opts  Options
 	space space    // where data goes
@@ -26,6 +27,7 @@ type builder struct {
 	inodes  list[inode] // number i is at i - firstIno
 	extents list[extent]
 	dirs    list[directory]
+	links   list[uint32] // symlinks whose targets take a block
 	names   arena
 	digests digestTable
 	stack   []int // open directories, as indices into dirs
@@ -142,7 +144,7 @@ func (b *builder) create(o *op, pos int) (int, error) {
 		b.createDir(o)
 	case store.Symlink:
 		b.layout.Symlinks++
-		return b.createSymlink(o, pos)
+		b.createSymlink(o)
 	case store.Regular:
 		b.createFile(o)
 		if o.kept != nil {
@@ -161,27 +163,15 @@ func (b *builder) createDir(o *op) {
 	b.stack = append(b.stack, b.addDir(ino, parent.ino))
 }
 
-func (b *builder) createSymlink(o *op, pos int) (int, error) {
-	n := inode{mode: modeSymlink, size: int64(len(o.target)), links: 1}
-	if len(o.target) < fastSymlinkSize {
-		at, text := b.names.alloc(len(o.target))
-		copy(text, o.target)
-		n.ref = at
-	} else {
-		b.space.open(1)
-		start, _, err := b.space.take(1)
-		if err != nil {
-			return pos, fmt.Errorf("%q: %w", clip(o.name), err)
-		}
-		b.keep(start, b.batch.data[pos:pos+blockSize])
-		pos += blockSize
-		n.ref, n.extents = int64(b.extents.n), 1
-		b.extents.add(newExtent(0, start, 1))
-		b.own.add(start, 1)
+func (b *builder) createSymlink(o *op) {
+	at, text := b.names.alloc(len(o.target))
+	copy(text, o.target)
+	b.note(o, text)
+	ino := b.addInode(inode{mode: modeSymlink, size: int64(len(text)), links: 1, ref: at})
+	if len(text) >= fastSymlinkSize {
+		b.links.add(ino)
 	}
-	b.note(o, []byte(o.target))
-	b.enter(b.addInode(n), fileTypeLink, o.name)
-	return pos, nil
+	b.enter(ino, fileTypeLink, o.name)
 }
 
 func (b *builder) enter(ino uint32, fileType byte, name string) {

@@ -159,22 +159,40 @@ func (f *finisher) directories() error {
 		if err != nil {
 			return err
 		}
-		f.placeDirectory(f.b.inode(d.ino))
+		n := f.b.inode(d.ino)
+		n.size = f.placeBlocks(n) * blockSize
 	}
 	return nil
 }
 
-// placeDirectory gives a directory the blocks that were just written.
-func (f *finisher) placeDirectory(n *inode) {
+// placeBlocks gives a directory or symlink the blocks that were just written.
+func (f *finisher) placeBlocks(n *inode) (blocks int64) {
 	n.ref = int64(f.b.extents.n)
-	blocks := int64(0)
 	for _, r := range f.meta.runs {
 		f.b.addExtents(int(n.ref), blocks, r.start, r.blocks())
-		f.dirBlocks.add(r.start, r.blocks())
+		f.metaBlocks.add(r.start, r.blocks())
 		blocks += r.blocks()
 	}
-	n.size = blocks * blockSize
 	n.extents = uint32(f.b.extents.n - int(n.ref))
+	return blocks
+}
+
+// symlinks writes the targets that do not fit into their inodes, a block each.
+// They are not among the data, since no file's sum covers them.
+func (f *finisher) symlinks() error {
+	for i := range f.b.links.n {
+		if err := f.ctx.Err(); err != nil {
+			return err
+		}
+		n := f.b.inode(*f.b.links.at(i))
+		f.meta.runs = f.meta.runs[:0]
+		copy(f.meta.block(), f.b.names.from(n.ref)[:n.size])
+		if err := f.meta.err; err != nil {
+			return err
+		}
+		f.placeBlocks(n)
+	}
+	return nil
 }
 
 // smallDirectory writes a directory that fits into a block, in the names'

@@ -22,13 +22,13 @@ type finisher struct {
 	seed     uint32 // of every checksum of metadata: the UUID's
 	largeDir bool   // an index has three levels
 
-	meta *blockWriter // directories; later bitmaps, tables, descriptors
+	meta *blockWriter // directories and symlinks; later bitmaps, tables, descriptors
 	tree *blockWriter // blocks of extent trees
 	geo  geometry
 	dirs []uint16 // directories in each group
 
-	dirBlocks spans // of directories
-	scratch   spans
+	metaBlocks spans // of directories and symlinks
+	scratch    spans
 }
 
 // finish writes the metadata in the order of the layout, the superblock last.
@@ -46,7 +46,7 @@ func (w *Writer) finish() error {
 		return fmt.Errorf("cutting the image file after its data: %w", err)
 	}
 	f.meta = newBlockWriter(w.file, cursor)
-	if err := f.run(f.directories, f.place, f.inodes, f.groups, f.superblock); err != nil {
+	if err := f.run(f.directories, f.symlinks, f.place, f.inodes, f.groups, f.superblock); err != nil {
 		return err
 	}
 	front, back := f.geo.used[0], f.geo.used[1]

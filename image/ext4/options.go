@@ -7,7 +7,7 @@ import (
 
 // LayoutVersion changes when the same entries and options come to lie in an
 // image in other bytes than before.
-const LayoutVersion = 1
+const LayoutVersion = 2
 
 // Options are what an image's bytes depend on beside its entries.
 type Options struct {

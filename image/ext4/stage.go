@@ -48,14 +48,14 @@ func (u *Update) finish(f *finisher) error {
 	}
 	f.meta = newBlockWriter(u.disk, 0)
 	f.meta.take = func() (int64, int64, error) { return u.space.take(1) }
-	u.space.open(int64(f.b.dirs.n))
+	u.space.open(int64(f.b.dirs.n + f.b.links.n))
 	f.front = &u.front
 	place := func() error { return u.place(f) }
 	zero := func() error { return u.zeroTables(f.b.inodeCount()) }
-	if err := f.run(f.directories, place, f.inodes, zero, f.groups, f.superblock, u.stage); err != nil {
+	if err := f.run(f.directories, f.symlinks, place, f.inodes, zero, f.groups, f.superblock, u.stage); err != nil {
 		return err
 	}
-	meta := append(spans{{0, 1 + u.geo.descBlocks}}, f.dirBlocks...)
+	meta := append(spans{{0, 1 + u.geo.descBlocks}}, f.metaBlocks...)
 	meta = append(meta, f.tree.runs...)
 	for _, p := range []places{u.geo.blockBitmaps, u.geo.inodeBitmaps, u.geo.inodeTables} {
 		meta = append(meta, p.spans...)

@@ -176,29 +176,11 @@ func (w *Writer) create(e *store.Entry) error {
 	switch e.Kind {
 	case store.Directory:
 		w.stack = append(w.stack, level{path: e.Path})
-	case store.Symlink:
-		if len(e.Target) >= fastSymlinkSize {
-			return w.addLink(entry)
-		}
 	case store.Regular:
 		entry.n = e.Size
 		w.current, w.size, w.left = e.Path, e.Size, e.Size
 	}
 	return w.add(entry)
-}
-
-// addLink adds a symlink that takes a block.
-func (w *Writer) addLink(link op) error {
-	if w.batch.full() {
-		if err := w.flush(); err != nil {
-			return err
-		}
-	}
-	if err := w.add(link); err != nil {
-		return err
-	}
-	w.batch.addBlock(link.target)
-	return nil
 }
 
 // enter leaves directories until the one that path is in is the last, and

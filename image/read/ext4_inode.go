@@ -1,6 +1,7 @@
 package read
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -194,6 +195,7 @@ type extSource struct {
 	size int64
 	e    extent // the extent at or after off
 	done bool   // no extent is left
+	tail bool   // there is more than zeros behind the last byte in its block
 	buf  *[]byte
 }
 
@@ -268,13 +270,15 @@ func (s *extSource) read(n int64) ([]byte, error) {
 	if s.buf == nil {
 		s.buf = s.fs.files.get()
 	}
-	b := (*s.buf)[:n]
-	at := int64(s.e.physical)*s.fs.blockSize + s.off - int64(s.e.logical)*s.fs.blockSize
+	bs := s.fs.blockSize
+	b := (*s.buf)[:(n+bs-1)/bs*bs]
+	at := int64(s.e.physical)*bs + s.off - int64(s.e.logical)*bs
 	if _, err := s.fs.r.ReadAt(b, at); err != nil {
 		return nil, fmt.Errorf("bytes at %d: %w", at, err)
 	}
 	s.off += n
-	return b, nil
+	s.tail = !bytes.Equal(b[n:], zeros[:int64(len(b))-n])
+	return b[:n], nil
 }
 
 func (s *extSource) close() {

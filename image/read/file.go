@@ -83,6 +83,14 @@ func (f *File) WriteTo(w io.Writer) (int64, error) {
 	}
 }
 
+// Tail reports, after [io.EOF], whether something other than zeros lies behind
+// the file's end in its last block, where programs see it that map the file.
+// It cannot in squashfs.
+func (f *File) Tail() bool {
+	s, ok := f.src.(*extSource)
+	return ok && s.tail
+}
+
 // Close releases the file's buffers.
 func (f *File) Close() error {
 	if f.src != nil {

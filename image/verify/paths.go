@@ -288,6 +288,9 @@ func (w *pathReader) contents(n *read.Node) error {
 		if err == io.EOF {
 			w.nar.endFile()
 			w.compareSum(n)
+			if f.Tail() {
+				w.v.errorf(BehindEnd, w.at, "there is something behind a file's end in its last block")
+			}
 			return nil
 		}
 		if err != nil {

@@ -45,6 +45,9 @@ const (
 	BadSymlink Kind = "bad-symlink"
 	// DanglingSymlink: a symlink to a store path that is not on the disk.
 	DanglingSymlink Kind = "dangling-symlink"
+	// BehindEnd: something other than zeros behind a file's end in its last
+	// block, which programs see that map the file.
+	BehindEnd Kind = "bytes-behind-end"
 	// LowerStore: something is missing that Nix needs to use the image as a
 	// read-only store.
 	LowerStore Kind = "not-a-lower-store"
