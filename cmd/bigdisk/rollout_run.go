@@ -127,11 +127,12 @@ func newRolloutReconcile() *cobra.Command {
 		Short: "Give hosts that lost their disk, or never had it, what they should have",
 		Long: `Compare every host with the version that it should have, and attach it where it
 is missing, within the rollout's limits: managed instance groups make hosts anew
-without the disks that were attached to them. A rollout or rollback that is under
+without the disks that were attached to them. Hosts that have it are asked whether
+they are well, and told of if they are not. A rollout or rollback that is under
 way and that no controller carries out, or that somebody asks for meanwhile, it
 carries out first; while one is paused, it repairs hosts. With --watch it makes
 room for bigdisk rollout start, and comes back when that has ended or died. The
-exit status is 1 if hosts are left without.`,
+exit status is 1 if hosts are left without, or are not well.`,
 		Example: "  bigdisk rollout reconcile\n  bigdisk rollout reconcile --watch --standby     # as a service",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

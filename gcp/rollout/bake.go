@@ -1,30 +1,15 @@
 package rollout
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"bigdisk/gcp/guest"
 	"bigdisk/gcp/rollout/state"
 	"bigdisk/gcp/rollout/world"
 )
 
 const (
-	// watchEvery is how often a host is asked during a bake, watchBatch how
-	// many are in one go, and watchers how many of them at a time.
-	watchEvery = 30 * time.Second
-	watchBatch = 50
-	watchers   = 10
-	// heartbeats is how long the hosts' defaults make three heartbeats.
-	heartbeats = 15 * time.Minute
-	// clockSkew is how far a host's clock may be off.
-	clockSkew = 30 * time.Second
 	// unwatched is how long a bake may be looked away from before the time does
 	// not count.
 	unwatched = time.Minute
@@ -117,137 +102,28 @@ func (c *Controller) rebaking(w *state.Wave) bool {
 	return changing && (c.bake.again || c.bake.times < maxRebakes)
 }
 
-// watch is what a host said during a bake.
-type watch struct {
-	host   world.ID
-	report guest.Report
-	err    error
-}
-
-// watched is what is remembered of it.
-type watched struct {
-	at   time.Time // when it was asked
-	well bool      // whether it then was well
-	ok   time.Time // when it was last known to be well, or first asked
-	bad  int       // how often in a row it was bad
-}
-
-// watchBake asks some of the wave's hosts whether they still are well, those
-// first that were not asked for longest.
+// watchBake asks some of the wave's hosts whether they still are well.
 func (c *Controller) watchBake(ctx context.Context, r *state.Rollout) {
-	if c.watching {
-		return
-	}
-	var batch []world.ID
+	var due []world.ID
 	for id := range r.Done {
-		due := time.Since(c.watched[id].at) >= max(watchEvery, c.opt.AskEvery)
-		if due && r.WaveOf(id) == r.Wave && c.changing[id] == nil {
-			batch = append(batch, id)
+		if r.WaveOf(id) == r.Wave && c.due(id, watchEvery) {
+			due = append(due, id)
 		}
 	}
-	if len(batch) == 0 {
+	c.askSome(ctx, due)
+}
+
+// worse takes in a host of the rollout that is not well any more.
+func (c *Controller) worse(r *state.Rollout, id world.ID, why string, now time.Time) {
+	if !r.Active() || !r.Done.Has(id) {
 		return
 	}
-	slices.SortFunc(batch, func(a, b world.ID) int {
-		return cmp.Or(c.watched[a].at.Compare(c.watched[b].at), cmp.Compare(a, b))
+	c.opt.Log.Warn("host got worse during the bake", "host", id, "why", why)
+	c.keeper.Update(func(*state.Document) {
+		delete(r.Done, id)
+		c.failHost(r, id, why, c.incarnation(id), now)
 	})
-	batch = batch[:min(len(batch), watchBatch)]
-	c.watching = true
-	c.spawn(ctx, func() { c.askAll(ctx, batch) })
-}
-
-// askAll asks hosts for their reports and sends them to Run.
-func (c *Controller) askAll(ctx context.Context, batch []world.ID) {
-	said := make([]watch, len(batch))
-	var g errgroup.Group
-	g.SetLimit(watchers)
-	for i, id := range batch {
-		g.Go(func() error {
-			if err := c.ask.wait(ctx, id, nil); err != nil {
-				return err
-			}
-			report, err := c.cloud.Report(ctx, id)
-			said[i] = watch{id, report, err}
-			return nil
-		})
-	}
-	if g.Wait() == nil {
-		send(ctx, c.watches, said)
-	}
-}
-
-// asked takes in what hosts said: one that is bad twice in a row has failed.
-func (c *Controller) asked(said []watch) {
-	c.watching = false
-	var r *state.Rollout
-	c.keeper.Look(func(d *state.Document) { r = d.Rollout })
-	now := time.Now()
-	for _, s := range said {
-		if c.changing[s.host] != nil {
-			continue
-		}
-		was := c.watched[s.host]
-		if was.at = now; was.ok.IsZero() {
-			was.ok = now
-		}
-		why, bad := c.unwell(r, s, was.ok)
-		switch was.well = why == ""; {
-		case was.well:
-			was.bad, was.ok = 0, now
-		case bad:
-			was.bad++
-		}
-		c.watched[s.host] = was
-		if bad && was.bad >= sickReports && r.Active() && r.Done.Has(s.host) {
-			c.opt.Log.Warn("host got worse during the bake", "host", s.host, "why", why)
-			c.keeper.Update(func(*state.Document) {
-				delete(r.Done, s.host)
-				c.failHost(r, s.host, why, c.incarnation(s.host), now)
-			})
-			delete(c.watched, s.host)
-		}
-	}
-}
-
-// unwell says why a host is not known to be well, "" if it is, and whether that
-// is bad rather than something that may pass. ok is when it was last known to
-// be well.
-func (c *Controller) unwell(r *state.Rollout, s watch, ok time.Time) (why string, bad bool) {
-	bound := c.silentAfter(time.Duration(r.Speed.HealthTimeout))
-	long := time.Since(ok) > bound
-	_, unknown := c.world.Unknown[s.host.Zone()]
-	var started time.Time
-	if h := c.world.Hosts[s.host]; h != nil {
-		started = h.Started
-	}
-	stamp := s.report.Time.UTC().Format(time.RFC3339)
-	switch {
-	case errors.Is(s.err, world.ErrGone):
-		c.wanted = true // the look finds out whether it is
-		return "it is gone", false
-	case s.err != nil:
-		return fmt.Sprintf("silent since %s: %v", ok.UTC().Format(time.RFC3339), s.err), long && !unknown && c.lookErr == nil
-	case !world.SameVersion(c.cfg.Service, r.Version, s.report.Version):
-		return fmt.Sprintf("it reports on version %s again", s.report.Version), true
-	case s.report.Health == guest.Failed:
-		return "the host says: " + s.report.Error, true
-	case time.Since(s.report.Time) > bound:
-		return "silent since " + stamp, true
-	case s.report.Time.Before(started.Add(-clockSkew)):
-		return fmt.Sprintf("silent since %s, and started anew at %s", stamp, started.UTC().Format(time.RFC3339)),
-			time.Since(started) > time.Duration(r.Speed.HealthTimeout)
-	case s.report.Health != guest.OK:
-		return fmt.Sprintf("it says %s since %s", s.report.Health, ok.UTC().Format(time.RFC3339)), long
-	}
-	return "", false
-}
-
-// silentAfter is how old a report may be where hosts have so long to report.
-func (c *Controller) silentAfter(healthTimeout time.Duration) time.Duration {
-	if c.opt.SilentAfter > 0 {
-		return c.opt.SilentAfter
-	}
-	return max(heartbeats, healthTimeout)
+	delete(c.watched, id)
 }
 
 func (c *Controller) incarnation(id world.ID) uint64 {
@@ -256,6 +132,3 @@ func (c *Controller) incarnation(id world.ID) uint64 {
 	}
 	return 0
 }
-
-// final reports whether trying again will not help.
-func final(err error) bool { return errors.Is(err, world.ErrFinal) }

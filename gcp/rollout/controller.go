@@ -35,6 +35,8 @@ type Options struct {
 	Yields bool
 	// Log gets what happens, for people; nil logs nothing.
 	Log *slog.Logger
+
+	ask *asker // what controllers that follow each other in a process share
 }
 
 func (o *Options) fill() {
@@ -46,6 +48,9 @@ func (o *Options) fill() {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.ask == nil {
+		o.ask = newAsker(o.AskEvery)
 	}
 }
 
@@ -106,7 +111,7 @@ type settled struct {
 func New(cfg *fleet.Config, cloud Cloud, keeper *lease.Keeper, opt Options) *Controller {
 	opt.fill()
 	return &Controller{
-		cfg: cfg, cloud: cloud, keeper: keeper, opt: opt, ask: newAsker(opt.AskEvery),
+		cfg: cfg, cloud: cloud, keeper: keeper, opt: opt, ask: opt.ask,
 		results: make(chan result), looks: make(chan look), copies: make(chan made), watches: make(chan []watch),
 		seats: map[string]*plan.Seats{}, changing: map[world.ID]*change{}, stop: make(chan struct{}),
 		settled: map[world.ID]settled{}, making: map[string]bool{}, retry: map[world.Zone]time.Time{},

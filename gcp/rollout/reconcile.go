@@ -13,7 +13,7 @@ import (
 )
 
 // ErrUnrepaired is wrapped by errors about hosts that a reconciliation could
-// not give what they should have.
+// not give what they should have, or that are not well with it.
 var ErrUnrepaired = errors.New("hosts are left without what they should have")
 
 // errUnderWay ends a reconciliation when there is a rollout to be carried out.
@@ -25,7 +25,8 @@ const repairPause = 10 * time.Minute
 
 // Reconcile compares every host with the version that it should have, by the
 // document, and gives it to those that lack it, within the configuration's
-// limits. Once every host has it, or failed, it returns; with watch it goes on
+// limits. It asks those that have it whether they are well, and says which are not.
+// Once every host has it and was asked, or failed, it returns; with watch it goes on
 // until ctx ends. When a rollout is under way, and not paused, it returns
 // errUnderWay: [Controller.Run] is to carry that out.
 func (c *Controller) Reconcile(ctx context.Context, watch bool) error {
@@ -56,6 +57,8 @@ func (c *Controller) Reconcile(ctx context.Context, watch bool) error {
 			c.saw(l)
 		case d := <-c.copies:
 			c.copied(d)
+		case w := <-c.watches:
+			c.asked(w)
 		case <-ticker.C:
 		}
 	}
@@ -94,7 +97,69 @@ func (c *Controller) repair(ctx context.Context, watch bool) (ended bool, err er
 			return c.newChange(id, todo[id], time.Duration(speed.HealthTimeout))
 		})
 	}
-	return c.endPass(ctx, watch, len(todo))
+	unasked := c.checkHealth(ctx, watch)
+	return c.endPass(ctx, watch, len(todo), unasked)
+}
+
+// checkEvery is how often hosts are asked that have what they should.
+const checkEvery = 5 * time.Minute
+
+// checkHealth asks some of the hosts that have what they should whether they are
+// well: each every few minutes with watch, and otherwise once; those that are not,
+// once more. It returns how many are still to be asked before a single pass may
+// end.
+func (c *Controller) checkHealth(ctx context.Context, watch bool) (unasked int) {
+	var due []world.ID
+	c.keeper.Look(func(d *state.Document) {
+		for id, h := range c.world.Hosts {
+			version, _ := d.Desired(id)
+			if version == "" || !h.Has(label(version)) || !c.knows(id) || leftAlone(d.Rollout, id) {
+				continue
+			}
+			was := c.watched[id]
+			every := checkEvery
+			switch {
+			case was.at.IsZero(), was.bad > 0 && !was.sick():
+				unasked, every = unasked+1, 0
+			case !watch:
+				continue
+			}
+			if c.due(id, every) {
+				due = append(due, id)
+			}
+		}
+	})
+	c.askSome(ctx, due)
+	return unasked
+}
+
+// sick are the hosts that have what they should and are not well.
+func (c *Controller) sick() map[world.ID]state.Failure {
+	sick := map[world.ID]state.Failure{}
+	for id, w := range c.watched {
+		h, here := c.world.Hosts[id]
+		switch {
+		case !here && c.knows(id):
+			delete(c.watched, id)
+		case here && w.sick():
+			sick[id] = state.Failure{Reason: clip(w.why), At: w.ok, Incarnation: h.Incarnation}
+		}
+	}
+	return sick
+}
+
+// logSick tells of hosts that became sick, and of those that are well again.
+func (c *Controller) logSick(before, now map[world.ID]state.Failure) {
+	for id, f := range now {
+		if _, was := before[id]; !was {
+			c.opt.Log.Warn("host is sick", "host", id, "why", f.Reason)
+		}
+	}
+	for id := range before {
+		if _, still := now[id]; !still {
+			c.opt.Log.Info("host is not sick any more", "host", id)
+		}
+	}
 }
 
 // goals are what hosts lack.
@@ -124,15 +189,26 @@ func (c *Controller) wrong() goals {
 			if f, bad := c.pass.Failed[id]; version == "" || !c.knows(id) || bad && f.Incarnation == h.Incarnation {
 				continue
 			}
-			if goal := (hostchange.Goal{Service: c.cfg.Service, Version: version, Reattach: true, Beside: c.cfg.Rollout.KeepPrevious}); !h.Has(label(version)) {
-				if c.cfg.Rollout.KeepPrevious {
-					goal.Keep = previous
-				}
-				todo[id] = goal
+			if h.Has(label(version)) && !c.astray(h, version) {
+				continue
 			}
+			goal := hostchange.Goal{Service: c.cfg.Service, Version: version, Reattach: true, Beside: c.cfg.Rollout.KeepPrevious}
+			if c.cfg.Rollout.KeepPrevious {
+				goal.Keep = previous
+			}
+			todo[id] = goal
 		}
 	})
 	return todo
+}
+
+// astray reports whether a host keeps saying that it runs another version, and has
+// that attached above the one that it should run: attaching that once more as the
+// last one helps.
+func (c *Controller) astray(h *world.Host, version string) bool {
+	w := c.watched[h.ID]
+	_, below := h.Below(label(version))
+	return below && w.sick() && w.runs != "" && !world.SameVersion(c.cfg.Service, version, w.runs)
 }
 
 // leftAlone reports whether a host is a paused rollout's business: one that
@@ -148,6 +224,7 @@ func leftAlone(r *state.Rollout, id world.ID) bool {
 
 // repaired takes in what came of a host's repair.
 func (c *Controller) repaired(res result, now time.Time) {
+	delete(c.watched, res.host)
 	if res.outcome == failed {
 		c.pass.Failed[res.host] = state.Failure{Reason: clip(res.reason), At: now, Incarnation: res.incarnation}
 		return
@@ -159,15 +236,17 @@ func (c *Controller) repaired(res result, now time.Time) {
 
 // endPass writes down what the pass has come to, and ends it where it is to
 // end.
-func (c *Controller) endPass(ctx context.Context, watch bool, todo int) (bool, error) {
-	busy := len(c.changing) > 0 || todo > 0 && c.pass.Stopped == ""
+func (c *Controller) endPass(ctx context.Context, watch bool, todo, unasked int) (bool, error) {
+	busy := len(c.changing) > 0 || todo > 0 && c.pass.Stopped == "" || unasked > 0 && !watch
 	if c.pass.Stopped == "" && len(c.settled) > 0 {
 		c.wanted, busy = true, true
 	}
 	if busy {
 		return false, nil
 	}
-	c.pass.At = c.world.Taken
+	sick := c.sick()
+	c.logSick(c.pass.Sick, sick)
+	c.pass.At, c.pass.Sick = c.world.Taken, sick
 	done := *c.pass
 	done.Failed = map[world.ID]state.Failure{}
 	for id, f := range c.pass.Failed {
@@ -201,6 +280,8 @@ func (c *Controller) unrepaired(done *state.Reconcile) error {
 		return fmt.Errorf("%w: %d of %d failed", ErrUnrepaired, len(done.Failed), done.Hosts)
 	case len(c.world.Unknown) > 0:
 		return fmt.Errorf("%w: %d zones cannot be read", ErrUnrepaired, len(c.world.Unknown))
+	case len(done.Sick) > 0:
+		return fmt.Errorf("%w: %d of %d are not well", ErrUnrepaired, len(done.Sick), done.Hosts)
 	}
 	return nil
 }

@@ -122,7 +122,7 @@ func TestStartTakesOverFromReconcileService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, o, stop := serviceYard(t, 60)
 		p := s.starting(o, "v2")
-		time.Sleep(10 * time.Second)
+		time.Sleep(20 * time.Second)
 		p.kill()
 		time.Sleep(33 * time.Minute)
 		again := s.starting(o, "")

@@ -229,6 +229,8 @@ type Reconcile struct {
 	Right    int                  `json:"right"`
 	Repaired int                  `json:"repaired"`
 	Failed   map[world.ID]Failure `json:"failed,omitempty"`
+	// Sick has hosts that have what they should, and are not well.
+	Sick map[world.ID]Failure `json:"sick,omitempty"`
 	// Stopped is why it gave up; "" if it did not.
 	Stopped string `json:"stopped,omitempty"`
 }
@@ -240,8 +242,10 @@ func (d *Document) sick() world.Set {
 		sick.Add(id)
 	}
 	if d.Reconcile != nil {
-		for id := range d.Reconcile.Failed {
-			sick.Add(id)
+		for _, hosts := range []map[world.ID]Failure{d.Reconcile.Failed, d.Reconcile.Sick} {
+			for id := range hosts {
+				sick.Add(id)
+			}
 		}
 	}
 	return sick

@@ -137,9 +137,7 @@ func rolloutOf(d *state.Document, now time.Time) *Rollout {
 	for _, z := range s.Zones {
 		s.Hosts += z.Hosts
 	}
-	for _, id := range slices.Sorted(maps.Keys(r.Failed)) {
-		s.Failing = append(s.Failing, Host{id, r.Failed[id].Reason, r.Failed[id].At})
-	}
+	s.Failing = append(s.Failing, listed(r.Failed)...)
 	for _, id := range slices.Sorted(maps.Keys(r.Changing)) {
 		s.InChange = append(s.InChange, Host{id, r.Changing[id].Step, r.Changing[id].Since})
 	}
@@ -148,6 +146,15 @@ func rolloutOf(d *state.Document, now time.Time) *Rollout {
 		s.ETASeconds = &seconds
 	}
 	return s
+}
+
+// listed puts hosts into order.
+func listed(failed map[world.ID]state.Failure) []Host {
+	var all []Host
+	for _, id := range slices.Sorted(maps.Keys(failed)) {
+		all = append(all, Host{id, failed[id].Reason, failed[id].At})
+	}
+	return all
 }
 
 func zones(d *state.Document) []Zone {

@@ -21,7 +21,13 @@ func (s *Status) Text(w io.Writer) error {
 		s.Rollout.text(&b, s.Read)
 	}
 	if c := s.Reconcile; c != nil {
-		fmt.Fprintf(&b, "last reconciliation: %s, %d hosts, %d right, %d repaired, %d failed\n", stamp(c.At), c.Hosts, c.Right, c.Repaired, len(c.Failed))
+		fmt.Fprintf(&b, "last reconciliation: %s, %d hosts, %d right, %d repaired, %d failed, %d sick\n",
+			stamp(c.At), c.Hosts, c.Right, c.Repaired, len(c.Failed), len(c.Sick))
+		if c.Stopped != "" {
+			fmt.Fprintf(&b, "it has stopped: %s\n", c.Stopped)
+		}
+		hosts(&b, "could not be repaired", listed(c.Failed))
+		hosts(&b, "sick", listed(c.Sick))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -88,6 +88,16 @@ func (m *metrics) state(s *snapshot, age float64) {
 	if st.Rollout != nil {
 		m.rollout(st.Rollout)
 	}
+	if st.Reconcile != nil {
+		m.reconcile(st.Reconcile)
+	}
+}
+
+func (m *metrics) reconcile(r *state.Reconcile) {
+	for name, n := range map[string]int{"right": r.Right, "repaired": r.Repaired, "failed": len(r.Failed), "sick": len(r.Sick)} {
+		m.gauge("bigdisk_reconcile_hosts", "What the last reconciliation found and did.", float64(n), "state", name)
+	}
+	m.gauge("bigdisk_reconcile_timestamp_seconds", "When the last reconciliation looked.", float64(r.At.UnixMilli())/1000)
 }
 
 func (m *metrics) rollout(r *status.Rollout) {

@@ -197,6 +197,7 @@ func TestMetrics(t *testing.T) {
 	src := &source{next: func(int) (*state.Document, error) {
 		d := sample(c.Now(), 13)
 		pause(d, c.Now())
+		d.Reconcile = &state.Reconcile{At: c.Now(), Hosts: 60, Right: 58, Sick: map[world.ID]state.Failure{hostID(3): {Reason: "silent"}}}
 		return d, nil
 	}}
 	h := New(Options{Service: "nixmodules", Document: src.document, Now: c.Now, LookEvery: time.Minute, Look: func(context.Context) (*world.World, error) {
@@ -226,6 +227,8 @@ func TestMetrics(t *testing.T) {
 		{5, "bigdisk_rollout_zone_hosts", []string{"project", "prod-1", "zone", "us-central1-a", "phase", "done"}},
 		{1, "bigdisk_rollout_controller", nil},
 		{4.5, "bigdisk_rollout_heartbeat_age_seconds", nil},
+		{1, "bigdisk_reconcile_hosts", []string{"state", "sick"}},
+		{58, "bigdisk_reconcile_hosts", []string{"state", "right"}},
 		{2, "bigdisk_rollout_ended", []string{"kind", "rollout", "phase", "done"}},
 		{1, "bigdisk_fleet_up", nil},
 		{1, "bigdisk_disks", []string{"zone", "us-central1-a", "version", "v12", "state", "ready"}},
