@@ -263,19 +263,26 @@ func killedAt(t *testing.T, program, image string, stop int, after bool) (killed
 	ok := t.Run(fmt.Sprint(stop), func(t *testing.T) {
 		c := newCloud(t, program, true, gcetest.Options{Latency: gcetest.Fixed(2 * time.Millisecond)})
 		cmd := c.command("--version", "v1", image)
+		started := make(chan struct{}) // a process may be ahead of the one that starts it
+		kill := func() {
+			<-started
+			_ = cmd.Process.Kill()
+			panic(http.ErrAbortHandler)
+		}
 		c.gate = func(call int, _ *http.Request, serve func()) {
 			if call == stop && !after {
-				_ = cmd.Process.Kill()
-				panic(http.ErrAbortHandler)
+				kill()
 			}
 			serve()
 			if call == stop {
-				_ = cmd.Process.Kill()
-				panic(http.ErrAbortHandler)
+				kill()
 			}
 		}
-		err := cmd.Run()
-		if err == nil {
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		close(started)
+		if cmd.Wait() == nil {
 			c.wantOnce("v1", "disk.raw.tar.gz")
 			return
 		}
@@ -319,14 +326,20 @@ func TestPublishInterrupted(t *testing.T) {
 	cmd := c.command("--version", "v1", smallImage(t))
 	var out, messages bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &messages
+	started := make(chan struct{})
 	c.gate = func(_ int, r *http.Request, serve func()) {
 		if strings.HasSuffix(r.URL.Path, "/wait") {
+			<-started
 			_ = cmd.Process.Signal(os.Interrupt)
 		}
 		serve()
 	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	close(started)
 	var exit *exec.ExitError
-	if err := cmd.Run(); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 1 {
 		t.Errorf("it ends with %v", err)
 	}
 	if !strings.Contains(out.String(), "1 created, 6 left") || !strings.Contains(messages.String(), "bigdisk: interrupted: of version v1 6 are left and 0 failed") {
