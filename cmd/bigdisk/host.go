@@ -19,7 +19,7 @@ func newHost() *cobra.Command {
 make it current; stack a writable Nix store on it; and read from it.`,
 		Example: `  bigdisk host mount --service nix --watch
   bigdisk host overlay --service nix --upper /var/lib/nix-upper
-  eval "$(bigdisk host env --service nix --keep PATH python-3.10)"`,
+  env=$(bigdisk host env --service nix --keep PATH python-3.10) && eval "$env"`,
 		Args: noSubcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return errNoSubcommand(cmd) },
 	}
