@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"bigdisk/bundle/environment"
-	_ "bigdisk/cmd/bigdisk/handover" // to bigdisk-env, where there is one
 	"bigdisk/pipeline/host/modenv"
 )
 
@@ -29,7 +28,7 @@ func newHostEnv() *cobra.Command {
 and print the environment of the version where they end: as commands for a POSIX
 shell, or as JSON. It was computed when the disk was built, and is checked against
 the store path that it was made from. The program bigdisk-env is the same, and
-quicker to start. Where it lies beside bigdisk, it is what answers.`,
+quicker to start.`,
 		Example: `  env=$(bigdisk host env --service nix --keep PATH python-3.10) && eval "$env"
   bigdisk host env --root /mnt/image --json python-3.10:v1-20230525-c48c43c`,
 		Args: func(cmd *cobra.Command, args []string) error { return wantArgs(cmd, args, 1, 1) },
