@@ -10,7 +10,7 @@ import (
 // ManifestVersion is the version of the manifest format that this package
 // writes. It changes when a field changes its meaning; fields may be added
 // without.
-const ManifestVersion = 1
+const ManifestVersion = 2
 
 // Manifest describes a finished image, in a file beside it: what is in it,
 // what it was made from and where things lie. The same inputs give the same

@@ -122,8 +122,8 @@ func TestManifestSkipsNewFields(t *testing.T) {
 func TestManifestRefuses(t *testing.T) {
 	glibc, sum := string(aManifest(t).Paths[0].Path), aManifest(t).Image.SHA256.String()
 	tests := []struct{ name, old, new, want string }{
-		{"other version", `"version": 1`, `"version": 2`, "version 2: this bigdisk reads version 1"},
-		{"version not first", `"version": 1,`, ``, `the first field is "image"`},
+		{"other version", `"version": 2`, `"version": 1`, "version 1: this bigdisk reads version 2"},
+		{"version not first", `"version": 2,`, ``, `the first field is "image"`},
 		{"repeated field", `"options":`, `"image": {}, "options":`, `field "image" is there twice`},
 		{"missing field", `"totals":`, `"sums":`, `no field "totals"`},
 		{"wrong type", `"size":1048576`, `"size":"big"`, "image: json: cannot unmarshal string"},
@@ -212,7 +212,7 @@ func (e *endless) Read(p []byte) (int, error) {
 }
 
 func TestManifestBoundsMemory(t *testing.T) {
-	for _, start := range []string{`{"version": 1, "later": "`, `{"version": 1, "image": "`, `{"version": 1, "modules": ["`, `{"`} {
+	for _, start := range []string{`{"version": 2, "later": "`, `{"version": 2, "image": "`, `{"version": 2, "modules": ["`, `{"`} {
 		e := new(endless)
 		_, err := DecodeManifest(io.MultiReader(strings.NewReader(start), e))
 		if !errors.Is(err, ErrManifest) || !strings.Contains(err.Error(), "a value is longer than") {
@@ -228,8 +228,8 @@ func FuzzDecodeManifest(f *testing.F) {
 	good := encode(f, aManifest(f))
 	f.Add(good)
 	f.Add(good[:len(good)/2])
-	f.Add([]byte(`{"version":1,"image":{},"options":{},"modules":[],"totals":{},"paths":[]}`))
-	f.Add([]byte(`{"version":1,"later":[[{"a":1e400}]]}`))
+	f.Add([]byte(`{"version":2,"image":{},"options":{},"modules":[],"totals":{},"paths":[]}`))
+	f.Add([]byte(`{"version":2,"later":[[{"a":1e400}]]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := DecodeManifest(bytes.NewReader(b))
 		if err != nil {

@@ -34,9 +34,10 @@ const magic = "bigdisk-packed-1"
 const maxManifest = 1 << 30
 
 // Key names the file for what has this NAR hash, in images with these options:
-// 64 hexadecimal digits.
+// 64 hexadecimal digits. Programs that could not read each other's files have
+// other names for them, so that they can share a cache.
 func Key(narHash store.Hash, o image.ManifestOptions) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %s %d %s\n", magic, o.Layout, o.Compression, o.BlockSize, narHash))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %d %s %d %s\n", magic, image.ManifestVersion, o.Layout, o.Compression, o.BlockSize, narHash))
 	return image.HexSHA256(sum).String()
 }
 
