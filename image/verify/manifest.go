@@ -82,9 +82,9 @@ func (v *verifier) compareTotals() {
 		return
 	}
 	t := &v.Manifest.Totals
-	symlinks, dirs := v.symlinks.Load(), v.dirs.Load()
-	if v.extraDirs() {
-		dirs = t.Directories // the writer's own directories do not count
+	dirs := v.dirs.Load() - 1 // no entry of the image stands for the root
+	if v.info.Format == read.Ext4 {
+		dirs-- // nor for lost+found
 	}
 	for _, c := range []struct {
 		what      string
@@ -93,23 +93,13 @@ func (v *verifier) compareTotals() {
 		{"store paths", t.StorePaths, int64(len(v.names))},
 		{"files", t.Files, v.files.Load()},
 		{"directories", t.Directories, dirs},
-		{"symlinks", t.Symlinks, symlinks},
+		{"symlinks", t.Symlinks, v.symlinks.Load()},
 		{"bytes in files", t.Bytes, v.bytes.Load()},
 	} {
 		if c.says != c.has {
 			v.errorf(StaleFacts, "", "the manifest counts %d %s, the image has %d", c.says, c.what, c.has)
 		}
 	}
-}
-
-// extraDirs reports whether the directories differ only by those that no entry
-// of the image stands for: the root, and ext4's lost+found.
-func (v *verifier) extraDirs() bool {
-	extra := v.dirs.Load() - v.Manifest.Totals.Directories
-	if v.info.Format == read.Ext4 {
-		return extra == 1 || extra == 2
-	}
-	return extra == 1
 }
 
 // compareInfo holds what the manifest says of the filesystem against it.

@@ -140,6 +140,10 @@ var disagreements = []struct {
 		want: []Kind{StaleFacts}},
 	{name: "manifest counts", manifest: func(m *image.Manifest) { m.Totals.Files++ },
 		want: []Kind{StaleFacts}},
+	{name: "manifest counts a directory more", manifest: func(m *image.Manifest) { m.Totals.Directories++ },
+		want: []Kind{StaleFacts}},
+	{name: "manifest counts a directory less", manifest: func(m *image.Manifest) { m.Totals.Directories-- },
+		want: []Kind{StaleFacts}},
 	{name: "path only on disk", manifest: func(m *image.Manifest) { m.Paths = m.Paths[:2] },
 		want: []Kind{PathNotInManifest}, path: filePath},
 	{name: "path only in the manifest", manifest: func(m *image.Manifest) {
@@ -152,19 +156,13 @@ var disagreements = []struct {
 	{name: "manifest's files", manifest: func(m *image.Manifest) { m.Paths[0].Files++ },
 		want: []Kind{ManifestFiles}, path: libPath},
 	{name: "manifest without sums", manifest: func(m *image.Manifest) {
-		for i := range m.Paths {
-			m.Paths[i].Sums = nil
-		}
+		setSums(m, func(*image.ManifestPath) image.FileSums { return nil })
 	}, want: []Kind{ManifestSum}, path: libPath},
 	{name: "manifest's sums", manifest: func(m *image.Manifest) {
-		for i := range m.Paths {
-			m.Paths[i].Sums = make(image.FileSums, m.Paths[i].Files)
-		}
+		setSums(m, func(p *image.ManifestPath) image.FileSums { return make(image.FileSums, p.Files) })
 	}, want: []Kind{ManifestSum}, path: libPath},
 	{name: "manifest with too many sums", manifest: func(m *image.Manifest) {
-		for i := range m.Paths {
-			m.Paths[i].Sums = make(image.FileSums, m.Paths[i].Files+1)
-		}
+		setSums(m, func(p *image.ManifestPath) image.FileSums { return make(image.FileSums, p.Files+1) })
 	}, want: []Kind{ManifestSum}, path: filePath},
 	{name: "module only in the manifest", manifest: func(m *image.Manifest) {
 		m.Modules = append(m.Modules, image.ManifestModule{ID: "y:v1", Path: libPath})
@@ -185,6 +183,29 @@ var disagreements = []struct {
 		want: []Kind{LowerStore}, path: "/nix/var/nix/temproots"},
 	{name: "no hash tree", manifest: func(m *image.Manifest) { m.Verity = &image.ManifestVerity{Offset: 4096} },
 		want: []Kind{Verity}},
+}
+
+// setSums gives every path other sums of its files, and the sum of these.
+func setSums(m *image.Manifest, sums func(p *image.ManifestPath) image.FileSums) {
+	for i := range m.Paths {
+		p := &m.Paths[i]
+		p.Sums = sums(p)
+		p.DataSum = p.Sums.Sum()
+	}
+}
+
+// TestDataSum wants the sum of a squashfs path's data to be looked at also where
+// other paths have all of the data.
+func TestDataSum(t *testing.T) {
+	f := newFixture(t)
+	name := f.image("squashfs")
+	for _, sum := range []*image.DataSum{nil, {1}} {
+		m := f.manifest(name, "squashfs")
+		m.Paths[0].DataSum = sum
+		if r, kinds := check(t, Options{Image: name, Manifest: m, NoSecondReader: true}); !slices.Equal(kinds, []Kind{StaleHash}) {
+			t.Errorf("with %v, found %q: %s", sum, kinds, dump(r))
+		}
+	}
 }
 
 func TestDisagreements(t *testing.T) {

@@ -74,14 +74,15 @@ func (v *verifier) checkPacked(ctx context.Context, progress Counter) error {
 		if ctx.Err() != nil {
 			break
 		}
-		if p := &v.Manifest.Paths[i]; len(p.Data) > 0 {
-			group.Go(func() error { return v.checkData(ctx, p, progress) })
-		}
+		group.Go(func() error { return v.checkData(ctx, &v.Manifest.Paths[i], progress) })
 	}
 	return group.Wait()
 }
 
 func (v *verifier) checkData(ctx context.Context, p *image.ManifestPath, progress Counter) error {
+	if p.DataSum == nil && len(p.Data) == 0 && len(p.Sums) == 0 {
+		return nil
+	}
 	sum, err := image.SumData(ctx, v.im.Disk(), p.Data, p.Sums, progress.Add)
 	switch {
 	case err != nil:
