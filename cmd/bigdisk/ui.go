@@ -91,7 +91,7 @@ func hintFor(err error) string {
 	case errors.Is(err, pipeline.ErrUsage):
 		return "see bigdisk build --help"
 	case errors.Is(err, syscall.ENOSPC):
-		return "free some space, or give -o or TMPDIR another filesystem"
+		return "free some space there; what is temporary goes to TMPDIR"
 	case errors.Is(err, store.ErrUntrusted):
 		return "give the signer's public key with --trusted-key NAME:BASE64, or --no-check-sigs to do without"
 	case errors.Is(err, source.ErrNotFound):

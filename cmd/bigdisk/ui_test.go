@@ -28,7 +28,7 @@ func TestReport(t *testing.T) {
 		{"failure", t.Context(), errors.New("it broke"), exitFailure, "bigdisk: it broke\n"},
 		{"usage", t.Context(), fmt.Errorf("build: %w", usageError{errors.New("what?"), "this"}), exitUsage, "bigdisk: build: what?\nbigdisk: hint: this\n"},
 		{"pipeline's usage", t.Context(), fmt.Errorf("%w: no output", pipeline.ErrUsage), exitUsage, "bigdisk: no output\nbigdisk: hint: see bigdisk build --help\n"},
-		{"full disk", t.Context(), &fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, exitFailure, "bigdisk: write x: no space left on device\nbigdisk: hint: free some space, or give -o or TMPDIR another filesystem\n"},
+		{"full disk", t.Context(), &fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, exitFailure, "bigdisk: write x: no space left on device\nbigdisk: hint: free some space there; what is temporary goes to TMPDIR\n"},
 		{"interrupted", cancelled, fmt.Errorf("fetch: %w", context.Canceled), exitFailure, "bigdisk: interrupted\n"},
 		{"interrupted, and what is left", cancelled, fmt.Errorf("build: %w", afterInterrupt{fmt.Errorf("fetch: %w", context.Canceled), "it goes on"}), exitFailure, "bigdisk: interrupted; it goes on\n"},
 		{"a failure that leaves the same", t.Context(), afterInterrupt{errors.New("it broke"), "it goes on"}, exitFailure, "bigdisk: it broke\n"},
