@@ -13,10 +13,7 @@ import (
 
 // canaryAt starts a rollout of 40 hosts and returns its canary after a while.
 func canaryAt(t *testing.T, after time.Duration) (*sim, *object, *process, world.ID) {
-	s, o := newSim(t, testConfig(1, 200), 1), newObject("v1")
-	s.publish("v1")
-	s.addHosts(40, "v1")
-	s.publish("v2")
+	s, o := published(t, testConfig(1, 200), 1, 40)
 	p := s.start(o, "v2", Options{})
 	time.Sleep(after)
 	w := o.doc(t).Rollout.Waves[0]

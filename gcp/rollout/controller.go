@@ -88,6 +88,7 @@ type Controller struct {
 	changing map[world.ID]*change   // hosts in change
 	stop     chan struct{}          // closed when hosts in change have to stop
 	settled  map[world.ID]settled   // hosts whose change ended since the last look
+	halfway  map[world.ID]time.Time // hosts that were told to stop in the middle of a change, and until when that counts
 	making   map[string]bool        // disks being made, by zone and name
 	retry    map[world.Zone]time.Time
 	trouble  map[world.Zone]string // why a zone's disks could not be made
@@ -114,7 +115,7 @@ func New(cfg *fleet.Config, cloud Cloud, keeper *lease.Keeper, opt Options) *Con
 		cfg: cfg, cloud: cloud, keeper: keeper, opt: opt, ask: opt.ask,
 		results: make(chan result), looks: make(chan look), copies: make(chan made), watches: make(chan []watch),
 		seats: map[string]*plan.Seats{}, changing: map[world.ID]*change{}, stop: make(chan struct{}),
-		settled: map[world.ID]settled{}, making: map[string]bool{}, retry: map[world.Zone]time.Time{},
+		settled: map[world.ID]settled{}, halfway: map[world.ID]time.Time{}, making: map[string]bool{}, retry: map[world.Zone]time.Time{},
 		trouble: map[world.Zone]string{}, barred: map[world.Zone]bool{}, watched: map[world.ID]watched{},
 	}
 }
@@ -126,6 +127,12 @@ const tick = time.Second
 // was aborted, an error that wraps [lease.ErrLost] when another controller took
 // over, and otherwise when ctx ends, leaving everything for the next controller.
 func (c *Controller) Run(ctx context.Context) error {
+	return c.loop(ctx, c.advance)
+}
+
+// loop calls step whenever something has happened, until it says that all has
+// ended.
+func (c *Controller) loop(ctx context.Context, step func(context.Context) (ended bool, err error)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer c.work.Wait()
 	defer cancel()
@@ -135,7 +142,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {
-		ended, err := c.advance(ctx)
+		ended, err := step(ctx)
 		if ended || err != nil {
 			return err
 		}

@@ -94,10 +94,7 @@ func (o *object) ask(t testing.TB, s *sim, q state.Request) {
 func TestRolloutOfAllHosts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig(20, 100)
-		s, o := newSim(t, cfg, 1), newObject("v1")
-		s.publish("v1")
-		s.addHosts(2000, "v1")
-		s.publish("v2")
+		s, o := published(t, cfg, 1, 2000)
 		began := time.Now()
 		if err := <-s.start(o, "v2", Options{}).ended; err != nil {
 			t.Fatal(err)
@@ -125,10 +122,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 			cfg.Rollout.Waves = cfg.Rollout.Waves[1:]
 			cfg.Rollout.Waves[0].Bake = 5 * time.Minute
 			cfg.Rollout.MaxConcurrent = 8
-			s, o := newSim(t, cfg, seed), newObject("v1")
-			s.publish("v1")
-			s.addHosts(60, "v1")
-			s.publish("v2")
+			s, o := published(t, cfg, seed, 60)
 			for range 1 + rng.IntN(3) {
 				p := s.start(o, "v2", Options{})
 				time.Sleep(time.Duration(rng.Int64N(int64(12 * time.Minute))))
@@ -157,10 +151,7 @@ func TestBadVersionIsRolledBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig(20, 100)
 		cfg.Rollout.OnFailure = fleet.OnFailureRollback
-		s, o := newSim(t, cfg, 3), newObject("v1")
-		s.publish("v1")
-		s.addHosts(2000, "v1")
-		s.publish("v2")
+		s, o := published(t, cfg, 3, 2000)
 		n := 0
 		bad := map[world.ID]bool{}
 		for _, id := range slices.Sorted(maps.Keys(s.hosts)) {
@@ -194,10 +185,7 @@ func TestBadVersionIsRolledBack(t *testing.T) {
 func TestOneSickHostDoesNotStopAWave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig(3, 100)
-		s, o := newSim(t, cfg, 4), newObject("v1")
-		s.publish("v1")
-		s.addHosts(40, "v1")
-		s.publish("v2")
+		s, o := published(t, cfg, 4, 40)
 		var sick world.ID
 		for id := range s.hosts {
 			sick = id
@@ -216,10 +204,7 @@ func TestOneSickHostDoesNotStopAWave(t *testing.T) {
 func TestFailuresPauseAndResumeGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig(3, 100)
-		s, o := newSim(t, cfg, 5), newObject("v1")
-		s.publish("v1")
-		s.addHosts(60, "v1")
-		s.publish("v2")
+		s, o := published(t, cfg, 5, 60)
 		s.badOn = func(_ world.ID, version string) bool { return version == "v2" }
 		p := s.start(o, "v2", Options{})
 		time.Sleep(time.Hour)
@@ -246,10 +231,7 @@ func TestFailuresPauseAndResumeGoesOn(t *testing.T) {
 func TestRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig(3, 100)
-		s, o := newSim(t, cfg, 6), newObject("v1")
-		s.publish("v1")
-		s.addHosts(60, "v1")
-		s.publish("v2")
+		s, o := published(t, cfg, 6, 60)
 		p := s.start(o, "v2", Options{})
 		time.Sleep(32 * time.Minute)
 		o.ask(t, s, state.Request{Action: state.Pause, Reason: "lunch"})
@@ -286,10 +268,7 @@ func TestRequests(t *testing.T) {
 func TestTwoControllers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig(3, 100)
-		s, o := newSim(t, cfg, 7), newObject("v1")
-		s.publish("v1")
-		s.addHosts(60, "v1")
-		s.publish("v2")
+		s, o := published(t, cfg, 7, 60)
 		first := s.start(o, "v2", Options{})
 		time.Sleep(time.Minute)
 		began := time.Now()
@@ -307,10 +286,7 @@ func TestFaults(t *testing.T) {
 	for seed := range uint64(10) {
 		synctest.Test(t, func(t *testing.T) {
 			cfg := testConfig(4, 20)
-			s, o := newSim(t, cfg, seed), newObject("v1")
-			s.publish("v1")
-			s.addHosts(100, "v1")
-			s.publish("v2")
+			s, o := published(t, cfg, seed, 100)
 			s.fault = 0.1
 			if err := <-s.start(o, "v2", Options{StopWhenPaused: true}).ended; err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
@@ -325,10 +301,7 @@ func TestFaults(t *testing.T) {
 func TestHostsComeAndGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig(4, 15)
-		s, o := newSim(t, cfg, 8), newObject("v1")
-		s.publish("v1")
-		s.addHosts(100, "v1")
-		s.publish("v2")
+		s, o := published(t, cfg, 8, 100)
 		p := s.start(o, "v2", Options{})
 		for i := range 20 {
 			time.Sleep(2 * time.Minute)
@@ -363,10 +336,7 @@ func TestHostsComeAndGo(t *testing.T) {
 func TestUnknownZoneIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig(3, 100)
-		s, o := newSim(t, cfg, 9), newObject("v1")
-		s.publish("v1")
-		s.addHosts(30, "v1")
-		s.publish("v2")
+		s, o := published(t, cfg, 9, 30)
 		unknown := func(is bool) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -441,10 +411,7 @@ func TestWhatIsInFlightCounts(t *testing.T) {
 			cfg := testConfig(2, 5)
 			cfg.Rollout.Waves = cfg.Rollout.Waves[2:]
 			cfg.Rollout.MaxConcurrent, cfg.Rollout.MaxPerZone = 6, fleet.Percent(40)
-			s, o := newSim(t, cfg, seed), newObject("v1")
-			s.publish("v1")
-			s.addHosts(20, "v1")
-			s.publish("v2")
+			s, o := published(t, cfg, seed, 20)
 			s.opTime = 90 * time.Second
 			for _, h := range s.hosts {
 				h.delay = 2 * time.Minute
@@ -468,10 +435,7 @@ func TestWhatIsInFlightCounts(t *testing.T) {
 // begins: nothing is changed before it has ended.
 func TestWaitsForOperationsOfOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, o := newSim(t, testConfig(2, 100), 1), newObject("v1")
-		s.publish("v1")
-		s.addHosts(10, "v1")
-		s.publish("v2")
+		s, o := published(t, testConfig(2, 100), 1, 10)
 		s.pending["prod-1/us-east1-a/host-0"] = 1
 		p := s.start(o, "v2", Options{})
 		time.Sleep(2 * time.Minute)
@@ -485,4 +449,34 @@ func TestWaitsForOperationsOfOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestHostsStoppedHalfwayCount rolls back while hosts are at taking the new
+// version: until they have, or are taken back, they count against the limits.
+func TestHostsStoppedHalfwayCount(t *testing.T) {
+	for seed := range uint64(5) {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := testConfig(2, 10)
+			cfg.Rollout.Waves = cfg.Rollout.Waves[2:]
+			cfg.Rollout.MaxConcurrent, cfg.Rollout.MaxPerZone = 10, fleet.Percent(25)
+			s, o := published(t, cfg, seed, 40)
+			for _, h := range s.hosts {
+				h.delay = 50 * time.Second
+			}
+			p := s.start(o, "v2", Options{})
+			time.Sleep(3*time.Minute + time.Duration(seed)*7*time.Second)
+			s.mu.Lock()
+			s.rolledBack, s.opTime = true, 20*time.Second
+			s.mu.Unlock()
+			speed := state.RollbackSpeed(state.SpeedOf(cfg.Rollout))
+			o.ask(t, s, state.Request{Action: state.Rollback, Plan: &speed})
+			if err := <-p.ended; err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * time.Minute)
+			if got := s.versions(); got["v1"] != 40 {
+				t.Errorf("seed %d: hosts run %v", seed, got)
+			}
+		})
+	}
 }

@@ -15,10 +15,7 @@ import (
 // start of v1 has to attach it once more, and that keeps nothing from then on.
 func again(t *testing.T, hosts int) (*sim, *object) {
 	cfg := testConfig(1, 100)
-	s, o := newSim(t, cfg, 1), newObject("v1")
-	s.publish("v1")
-	s.addHosts(hosts, "v1")
-	s.publish("v2")
+	s, o := published(t, cfg, 1, hosts)
 	if err := <-s.start(o, "v2", Options{}).ended; err != nil {
 		t.Fatal(err)
 	}
@@ -59,10 +56,7 @@ func TestBothWaysKeepWhatWasUsed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s, o := newSim(t, testConfig(3, 4), 1), newObject("v1")
-				s.publish("v1")
-				s.addHosts(30, "v1")
-				s.publish("v2")
+				s, o := published(t, testConfig(3, 4), 1, 30)
 				s.publish("v3")
 				s.rolledBack = true
 				used := s.used(nil)
@@ -88,10 +82,7 @@ func TestBothWaysKeepWhatWasUsed(t *testing.T) {
 // the new one: they go back all the same.
 func TestRollbackWithoutRoomForDisks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, o := newSim(t, testConfig(3, 10), 1), newObject("v1")
-		s.publish("v1")
-		s.addHosts(30, "v1")
-		s.publish("v2")
+		s, o := published(t, testConfig(3, 10), 1, 30)
 		if err := s.service(o).Start(t.Context(), "v2"); err != nil {
 			t.Fatal(err)
 		}
@@ -113,10 +104,7 @@ func TestRollbackWithoutRoomForDisks(t *testing.T) {
 func TestKilledRollbackKeepsWhatWasUsed(t *testing.T) {
 	for seed := range 10 {
 		synctest.Test(t, func(t *testing.T) {
-			s, o := newSim(t, testConfig(3, 10), uint64(seed)), newObject("v1")
-			s.publish("v1")
-			s.addHosts(30, "v1")
-			s.publish("v2")
+			s, o := published(t, testConfig(3, 10), uint64(seed), 30)
 			if err := s.service(o).Start(t.Context(), "v2"); err != nil {
 				t.Fatal(err)
 			}

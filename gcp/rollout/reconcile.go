@@ -30,38 +30,8 @@ const repairPause = 10 * time.Minute
 // until ctx ends. When a rollout is under way, and not paused, it returns
 // errUnderWay: [Controller.Run] is to carry that out.
 func (c *Controller) Reconcile(ctx context.Context, watch bool) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer c.work.Wait()
-	defer cancel()
-	if err := c.settle(ctx); err != nil {
-		return err
-	}
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
-	pass := &state.Reconcile{At: time.Now(), Failed: map[world.ID]state.Failure{}}
-	c.pass = pass
-	for {
-		ended, err := c.repair(ctx, watch)
-		if ended || err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-c.keeper.Lost():
-			return c.keeper.Fresh()
-		case <-c.keeper.Changed():
-		case r := <-c.results:
-			c.finished(r)
-		case l := <-c.looks:
-			c.saw(l)
-		case d := <-c.copies:
-			c.copied(d)
-		case w := <-c.watches:
-			c.asked(w)
-		case <-ticker.C:
-		}
-	}
+	c.pass = &state.Reconcile{At: time.Now(), Failed: map[world.ID]state.Failure{}}
+	return c.loop(ctx, func(ctx context.Context) (bool, error) { return c.repair(ctx, watch) })
 }
 
 // repair goes on with the pass.

@@ -290,7 +290,7 @@ func (s *Service) answer(ctx context.Context, q *state.Request) error {
 		case time.Now().After(deadline):
 			return fmt.Errorf("%w within %s: it is %s; it, or the next one, does what was asked", ErrUnanswered, answerTimeout, lease.Held(d.Lease))
 		}
-		if err := sleep(ctx, answerEvery); err != nil {
+		if err := lease.Sleep(ctx, answerEvery); err != nil {
 			return err
 		}
 	}

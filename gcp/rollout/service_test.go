@@ -36,10 +36,7 @@ func (s *sim) reconciling(o *object) (stop func() error) {
 // service holds the lease, and goes on to repair hosts after it.
 func TestReconcilerCarriesOutARollback(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, o := newSim(t, testConfig(3, 100), 1), newObject("v1")
-		s.publish("v1")
-		s.addHosts(30, "v1")
-		s.publish("v2")
+		s, o := published(t, testConfig(3, 100), 1, 30)
 		if err := s.service(o).Start(t.Context(), "v2"); err != nil {
 			t.Fatal(err)
 		}
@@ -70,10 +67,7 @@ func TestReconcilerCarriesOutARollback(t *testing.T) {
 // killed.
 func TestReconcilerGoesOnWithAKilledRollout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, o := newSim(t, testConfig(3, 100), 1), newObject("v1")
-		s.publish("v1")
-		s.addHosts(30, "v1")
-		s.publish("v2")
+		s, o := published(t, testConfig(3, 100), 1, 30)
 		p := s.start(o, "v2", Options{})
 		time.Sleep(5 * time.Minute)
 		stop := s.reconciling(o)
@@ -93,10 +87,7 @@ func TestReconcilerGoesOnWithAKilledRollout(t *testing.T) {
 // with the rollout when somebody resumes.
 func TestReconcilerWithAPausedRollout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, o := newSim(t, testConfig(3, 100), 1), newObject("v1")
-		s.publish("v1")
-		s.addHosts(30, "v1")
-		s.publish("v2")
+		s, o := published(t, testConfig(3, 100), 1, 30)
 		p := s.start(o, "v2", Options{})
 		time.Sleep(5 * time.Minute)
 		p.kill()
@@ -132,10 +123,7 @@ func TestReconcilerWithAPausedRollout(t *testing.T) {
 
 func TestCanaryVanishes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, o := newSim(t, testConfig(1, 200), 1), newObject("v1")
-		s.publish("v1")
-		s.addHosts(40, "v1")
-		s.publish("v2")
+		s, o := published(t, testConfig(1, 200), 1, 40)
 		p := s.start(o, "v2", Options{})
 		time.Sleep(5 * time.Minute)
 		var first world.ID
@@ -175,10 +163,7 @@ func TestNoHosts(t *testing.T) {
 // all others go back all the same, and the command says how many did not.
 func TestRollbackPassesFailedHosts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, o := newSim(t, testConfig(3, 100), 1), newObject("v1")
-		s.publish("v1")
-		s.addHosts(200, "v1")
-		s.publish("v2")
+		s, o := published(t, testConfig(3, 100), 1, 200)
 		if err := s.service(o).Start(t.Context(), "v2"); err != nil {
 			t.Fatal(err)
 		}
@@ -206,10 +191,7 @@ func TestRollbackTakesSickHostsLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig(3, 100)
 		cfg.Rollout.Waves, cfg.Rollout.MaxFailures = cfg.Rollout.Waves[2:], fleet.Percent(40)
-		s, o := newSim(t, cfg, 1), newObject("v1")
-		s.publish("v1")
-		s.addHosts(40, "v1")
-		s.publish("v2")
+		s, o := published(t, cfg, 1, 40)
 		for _, id := range plan.Order("v1", slices.Collect(maps.Keys(s.hosts)))[:4] {
 			s.hosts[id].delay, s.hosts[id].silent = 100*time.Hour, true
 		}
@@ -239,10 +221,7 @@ func TestRollbackTakesSickHostsLast(t *testing.T) {
 
 func TestResumeWaitsForPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, o := newSim(t, testConfig(1, 200), 1), newObject("v1")
-		s.publish("v1")
-		s.addHosts(10, "v1")
-		s.publish("v2")
+		s, o := published(t, testConfig(1, 200), 1, 10)
 		p := s.start(o, "v2", Options{})
 		time.Sleep(5 * time.Minute)
 		p.kill() // its lease is still there, and nobody answers

@@ -75,6 +75,15 @@ func newSim(t testing.TB, cfg *fleet.Config, seed uint64) *sim {
 	}
 }
 
+// published makes a fleet of hosts that run v1, with v2 published.
+func published(t testing.TB, cfg *fleet.Config, seed uint64, hosts int) (*sim, *object) {
+	s, o := newSim(t, cfg, seed), newObject("v1")
+	s.publish("v1")
+	s.addHosts(hosts, "v1")
+	s.publish("v2")
+	return s, o
+}
+
 // addHosts puts n hosts into the configuration's zones, in turn.
 func (s *sim) addHosts(n int, version string) {
 	var zones []world.Zone
@@ -365,6 +374,9 @@ func (c conn) Detach(ctx context.Context, id world.ID, device string) error {
 		for i, a := range h.Attachments {
 			if a.Device == device {
 				h.Attachments = append(h.Attachments[:i:i], h.Attachments[i+1:]...)
+				if a.Version == h.changing {
+					h.changing = ""
+				}
 				c.notice(h)
 				return
 			}

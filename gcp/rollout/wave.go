@@ -136,10 +136,27 @@ func (c *Controller) todo(r *state.Rollout) []world.ID {
 	return slices.Concat(begun, fresh, right, sick)
 }
 
+// busy lists the hosts that count as being in change: those that are, and those
+// that were told to stop halfway and may still be taking in what was done to them.
+func (c *Controller) busy() world.Set {
+	busy := world.Set{}
+	for id := range c.changing {
+		busy.Add(id)
+	}
+	for id, until := range c.halfway {
+		if time.Now().After(until) {
+			delete(c.halfway, id)
+			continue
+		}
+		busy.Add(id)
+	}
+	return busy
+}
+
 // admit begins with as many hosts as the limits allow.
 func (c *Controller) admit(ctx context.Context, s *state.Speed, todo []world.ID, make func(world.ID) *change) {
-	perZone, hosts := map[world.Zone]int{}, map[world.Zone]int{}
-	for id := range c.changing {
+	perZone, hosts, busy := map[world.Zone]int{}, map[world.Zone]int{}, c.busy()
+	for id := range busy {
 		perZone[id.Zone()]++
 	}
 	for id := range c.world.Hosts {
@@ -147,11 +164,8 @@ func (c *Controller) admit(ctx context.Context, s *state.Speed, todo []world.ID,
 	}
 	seatless := map[world.Zone]int{}
 	for _, id := range todo {
-		if len(c.changing) >= s.MaxConcurrent {
-			break
-		}
 		zone := id.Zone()
-		if perZone[zone] >= plan.PerZone(s, hosts[zone]) {
+		if !busy.Has(id) && (len(busy) >= s.MaxConcurrent || perZone[zone] >= plan.PerZone(s, hosts[zone])) {
 			continue
 		}
 		ch := make(id)
@@ -159,7 +173,10 @@ func (c *Controller) admit(ctx context.Context, s *state.Speed, todo []world.ID,
 			seatless[zone]++
 			continue
 		}
-		perZone[zone]++
+		if !busy.Has(id) {
+			busy.Add(id)
+			perZone[zone]++
+		}
 		c.begin(ctx, ch)
 	}
 	for _, zone := range slices.Sorted(maps.Keys(seatless)) {
@@ -212,6 +229,7 @@ func (c *Controller) finished(res result) {
 	delete(c.changing, res.host)
 	now := time.Now()
 	c.settled[res.host] = settled{at: now, disk: ch.disk}
+	delete(c.halfway, res.host)
 	c.log(res, ch)
 	switch res.outcome {
 	case gone:
@@ -219,6 +237,9 @@ func (c *Controller) finished(res result) {
 		c.order = nil
 		return
 	case stopped:
+		if res.mutations > 0 {
+			c.halfway[res.host] = now.Add(ch.timeout)
+		}
 		return
 	case seatless:
 		c.settled[res.host] = settled{at: now, seatless: true}

@@ -57,7 +57,7 @@ func (s *Service) claim(ctx context.Context) (*lease.Keeper, error) {
 		if err := c.ask(ctx, err); err != nil {
 			return nil, err
 		}
-		if err := sleep(ctx, yieldEvery); err != nil {
+		if err := lease.Sleep(ctx, yieldEvery); err != nil {
 			return nil, err
 		}
 	}
@@ -129,16 +129,5 @@ func (s *Service) leave(ctx context.Context) error {
 		ttl = defaultTTL
 	}
 	s.Options.Log.Info("the lease is given to who asked for it; it is taken back when the rollout is over, or its controller dies")
-	return sleep(ctx, ttl)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return lease.Sleep(ctx, ttl)
 }

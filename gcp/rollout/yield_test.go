@@ -37,10 +37,7 @@ func (p *starter) kill() {
 // serviceYard is a fleet on v1 with v2 published and a reconcile service at
 // work.
 func serviceYard(t *testing.T, hosts int) (*sim, *object, func() error) {
-	s, o := newSim(t, testConfig(3, 100), 1), newObject("v1")
-	s.publish("v1")
-	s.addHosts(hosts, "v1")
-	s.publish("v2")
+	s, o := published(t, testConfig(3, 100), 1, hosts)
 	stop := s.reconciling(o)
 	time.Sleep(time.Minute)
 	return s, o, stop
@@ -180,10 +177,7 @@ func TestStarterDiesBeforeItBegins(t *testing.T) {
 // TestOnlyAServiceYields asks a single reconciliation, which ends by itself.
 func TestOnlyAServiceYields(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, o := newSim(t, testConfig(1, 100), 1), newObject("v1")
-		s.publish("v1")
-		s.addHosts(4, "v1")
-		s.publish("v2")
+		s, o := published(t, testConfig(1, 100), 1, 4)
 		s.pending["prod-1/us-east1-a/host-0"] = 1 // it waits for that
 		ended := make(chan error, 1)
 		go func() { ended <- s.service(o).Reconcile(context.Background(), false) }()

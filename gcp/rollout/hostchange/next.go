@@ -208,7 +208,8 @@ func attach(g Goal, h *world.Host, ours []world.Attachment, reading *Reading) Ac
 	return full
 }
 
-// tidy takes away what the healthy host needs no longer.
+// tidy takes away what the healthy host needs no longer, and what it would take
+// instead: what was attached after the disk that it runs from.
 func (g Goal) tidy(target world.Attachment, ours []world.Attachment, r *Reading) Action {
 	kept := "" // the last one of the version to be kept
 	for _, o := range ours {
@@ -219,9 +220,14 @@ func (g Goal) tidy(target world.Attachment, ours []world.Attachment, r *Reading)
 			kept = o.Device
 		}
 	}
+	above := false
 	for _, o := range ours {
-		sibling := g.Beside && o.Version == target.Version
-		if o.Device != target.Device && o.Device != kept && !sibling {
+		switch sibling := g.Beside && o.Version == target.Version; {
+		case o.Device == target.Device:
+			above = true
+		case above && o.Version != target.Version:
+			return Action{Kind: Detach, Device: o.Device, Why: "so that the host stays with what it runs"}
+		case o.Device != kept && !sibling:
 			return Action{Kind: Detach, Device: o.Device, Why: "it is older than the version before"}
 		}
 	}

@@ -128,6 +128,7 @@ func TestNext(t *testing.T) {
 		{"back, keeping what is used", keep, hostWith("v1", "v2"), says("v2", guest.OK, "v2"), Attach, second},
 		{"back, keeping what got worse and is used", keep, hostWith("v1", "v2"), says("v2", guest.Failed, "v2"), Attach, second},
 		{"back, keeping nothing that was refused", keep, hostWith("v1", "v2"), says("v2", guest.Failed, "v1"), Detach, "svc-v2"},
+		{"back, before it has taken the new one", keep, hostWith("v1", "v2"), says("v1", guest.OK, "v1"), Detach, "svc-v2"},
 		{"back, tried already", tried, twice("v1", "v2", "v1"), says("v2", guest.OK, "v2"), Wait, ""},
 		{"back, by a new controller, attached already", keep, twice("v1", "v2", "v1"), says("v2", guest.OK, "v2"), Wait, ""},
 		{"back, both names taken below", keep, twice("v1", "v1", "v2"), says("v2", guest.OK, "v2"), Detach, "svc-v1"},

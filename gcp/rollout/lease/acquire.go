@@ -74,7 +74,7 @@ func Acquire(ctx context.Context, store Store, service string, o Options) (*Keep
 				if seen.first {
 					o.Waiting(*l)
 				}
-				if err := sleep(ctx, min(time.Duration(l.TTL), o.TTL)/beatsPerTTL); err != nil {
+				if err := Sleep(ctx, min(time.Duration(l.TTL), o.TTL)/beatsPerTTL); err != nil {
 					return nil, err
 				}
 				continue
@@ -88,7 +88,7 @@ func Acquire(ctx context.Context, store Store, service string, o Options) (*Keep
 		if !errors.Is(err, ErrConflict) {
 			return nil, fmt.Errorf("taking the lease of %s: %w", service, err)
 		}
-		if err := sleep(ctx, editPause); err != nil {
+		if err := Sleep(ctx, editPause); err != nil {
 			return nil, err
 		}
 	}
@@ -137,7 +137,8 @@ func (w *watched) look(l *state.Lease) (alive bool) {
 // dead reports whether the lease has stood still for its time to live.
 func (w *watched) dead() bool { return time.Since(w.since) >= w.ttl }
 
-func sleep(ctx context.Context, d time.Duration) error {
+// Sleep waits for d, or returns why ctx has ended.
+func Sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

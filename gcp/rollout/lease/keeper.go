@@ -68,7 +68,7 @@ func (k *Keeper) run(ctx context.Context) {
 		}
 		began := time.Now()
 		k.write(ctx)
-		if sleep(ctx, k.pause()-time.Since(began)) != nil {
+		if Sleep(ctx, k.pause()-time.Since(began)) != nil {
 			return
 		}
 	}
@@ -262,7 +262,7 @@ func (k *Keeper) Close(ctx context.Context) error {
 		if k.Fresh() != nil {
 			return err
 		}
-		if err := sleep(ctx, editPause); err != nil {
+		if err := Sleep(ctx, editPause); err != nil {
 			return err
 		}
 	}

@@ -77,7 +77,7 @@ func Edit(ctx context.Context, store Store, service string, edit func(*state.Doc
 		if !errors.Is(err, ErrConflict) || try == editTries {
 			return nil, fmt.Errorf("rollout state of %s: %w", service, err)
 		}
-		if err := sleep(ctx, editPause); err != nil {
+		if err := Sleep(ctx, editPause); err != nil {
 			return nil, err
 		}
 	}
