@@ -33,7 +33,7 @@ func (s *sim) used(before map[world.ID]world.ID) map[world.ID]world.ID {
 		all := map[world.ID]bool{}
 		for _, a := range h.Ours() {
 			all[a.Disk] = true
-			if a.Version == h.current {
+			if a.Device == s.cfg.Service+"-"+h.current {
 				now[id] = a.Disk
 			}
 		}

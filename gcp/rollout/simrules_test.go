@@ -88,18 +88,19 @@ func (s *sim) agent(h *simHost) {
 			last = a
 		}
 	}
-	if last.Version == "" || h.reported && h.report.Version == last.Version && h.report.Health == guest.OK {
+	says := strings.TrimPrefix(last.Device, s.cfg.Service+"-")
+	if last.Version == "" || h.reported && h.report.Version == says && h.report.Health == guest.OK {
 		return
 	}
 	if last.Version == h.changing {
 		h.changing = ""
 	}
 	h.reported = true
-	h.report = guest.Report{Version: last.Version, Health: guest.OK, BootID: "b", Time: time.Now()}
+	h.report = guest.Report{Version: says, Health: guest.OK, BootID: "b", Time: time.Now()}
 	if s.badOn(h.ID, last.Version) {
 		h.report.Health, h.report.Error = guest.Failed, "store path /nix/store/abc-x has the wrong hash"
 	} else {
-		h.current = last.Version
+		h.current = says
 	}
 	h.report.Current = h.current
 }
@@ -110,7 +111,7 @@ func (s *sim) versions() map[string]int {
 	defer s.mu.Unlock()
 	counts := map[string]int{}
 	for _, h := range s.hosts {
-		counts[h.current]++
+		counts[fleet.PlainVersion(s.cfg.Service, h.current)]++
 	}
 	return counts
 }
