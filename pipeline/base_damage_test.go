@@ -13,6 +13,7 @@ import (
 	"bigdisk/bundle/source/sourcetest"
 	"bigdisk/image"
 	"bigdisk/image/base"
+	"bigdisk/image/imagetest"
 	"bigdisk/image/verify"
 )
 
@@ -102,6 +103,60 @@ func TestBaseLink(t *testing.T) {
 		opts.TrustBase = trust
 		if _, err := Build(t.Context(), opts); !errors.Is(err, base.ErrDamaged) {
 			t.Errorf("with trust %t: error %v, want damage", trust, err)
+		}
+	}
+}
+
+// TestBaseSharedFile damages a file that the base has for a path which the new
+// image has not, and for one which it has.
+func TestBaseSharedFile(t *testing.T) {
+	m := sourcetest.NewMemory()
+	shared := sourcetest.Reg("shared", "what two paths have\n"+imagetest.Noise(1, 9000))
+	m.Add(t, "first", []sourcetest.File{sourcetest.Dir(""), sourcetest.Reg("own", "what one has"), shared})
+	m.Add(t, "second", []sourcetest.File{sourcetest.Dir(""), shared})
+	from := t.TempDir()
+	m.WriteStore(t, from)
+	paths := m.Paths()
+	for _, suffix := range []string{".sqsh", ".raw"} {
+		dir := t.TempDir()
+		opts := BuildOptions{From: []string{from}, NoCheckSigs: true, Paths: []string{string(paths[0]), string(paths[1])}, Output: filepath.Join(dir, "base"+suffix)}
+		if suffix == ".raw" {
+			opts.Size = 64 << 20
+		}
+		if _, err := Build(t.Context(), opts); err != nil {
+			t.Fatal(err)
+		}
+		described, err := image.ReadManifest(ManifestName(opts.Output))
+		if err != nil {
+			t.Fatal(err)
+		}
+		opts.Base = opts.Output
+		for i, p := range described.Paths {
+			if len(p.Data) > 0 { // the other one has none, and is built
+				f, err := os.OpenFile(opts.Base, os.O_RDWR, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				flip(t, f, p.Data[0].Offset+5000)
+				f.Close()
+				opts.Paths = []string{string(described.Paths[1-i].Path)}
+			}
+		}
+		opts.Output = filepath.Join(dir, "new"+suffix)
+		if _, err := Build(t.Context(), opts); !errors.Is(err, base.ErrDamaged) {
+			t.Errorf("%s: error %v, want damage", suffix, err)
+		}
+		opts.BaseOptional = true
+		if _, err := Build(t.Context(), opts); err != nil {
+			t.Fatal(err)
+		}
+		got := readFile(t, opts.Output)
+		opts.Base, opts.BaseOptional = "", false
+		if _, err := Build(t.Context(), opts); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, readFile(t, opts.Output)) {
+			t.Errorf("%s: the image is another one", suffix)
 		}
 	}
 }

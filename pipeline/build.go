@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -92,6 +93,19 @@ func (b *builder) build(ctx context.Context) (*BuildResult, error) {
 		return nil, err
 	}
 	defer earlier.Close()
+	result, err := b.buildAnew(ctx, plan, start)
+	if b.base != nil && b.opts.BaseOptional && errors.Is(err, base.ErrDamaged) {
+		// Files that lie with paths which the new image has not are looked at
+		// only when they are needed.
+		b.opts.Logger.Warn("building again, without the base", "error", err)
+		b.base = nil
+		return b.buildAnew(ctx, plan, start)
+	}
+	return result, err
+}
+
+// buildAnew makes a new image.
+func (b *builder) buildAnew(ctx context.Context, plan *plan, start time.Time) (*BuildResult, error) {
 	out, err := atomicfile.Create(b.opts.Output)
 	if err != nil {
 		return nil, err
