@@ -39,7 +39,7 @@ type Goal struct {
 	// version after that never will take it.
 	Reattach bool
 	// Beside is set where nothing may be taken away that programs may run from,
-	// neither what is in use nor Version from before it: another disk of Version is
+	// neither what is in use or was until now nor Version from before it: another disk of Version is
 	// attached as the last one, under [fleet.SecondDeviceName] or whichever of the
 	// two names is free. Without it, or where there is no name or place for it, what
 	// is in the way is detached.
@@ -211,7 +211,7 @@ func attach(g Goal, h *world.Host, ours []world.Attachment, reading *Reading) Ac
 // tidy takes away what the healthy host needs no longer, and what it would take
 // instead: what was attached after the disk that it runs from.
 func (g Goal) tidy(target world.Attachment, ours []world.Attachment, r *Reading) Action {
-	kept := "" // the last one of the version to be kept
+	kept, below := "", "" // the last one of the version to be kept, and what the host had before the target
 	for _, o := range ours {
 		if g.is(g.Version, r.Report.Version) && o.Device == g.Service+"-"+r.Report.Version {
 			target = o
@@ -220,6 +220,9 @@ func (g Goal) tidy(target world.Attachment, ours []world.Attachment, r *Reading)
 			kept = o.Device
 		}
 	}
+	if i := slices.IndexFunc(ours, func(o world.Attachment) bool { return o.Device == target.Device }); i > 0 && g.Beside {
+		below = ours[i-1].Device
+	}
 	above := false
 	for _, o := range ours {
 		switch sibling := g.Beside && o.Version == target.Version; {
@@ -227,7 +230,7 @@ func (g Goal) tidy(target world.Attachment, ours []world.Attachment, r *Reading)
 			above = true
 		case above && o.Version != target.Version:
 			return Action{Kind: Detach, Device: o.Device, Why: "so that the host stays with what it runs"}
-		case o.Device != kept && !sibling:
+		case o.Device != kept && o.Device != below && !sibling:
 			return Action{Kind: Detach, Device: o.Device, Why: "it is older than the version before"}
 		}
 	}

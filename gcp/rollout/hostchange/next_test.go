@@ -136,6 +136,9 @@ func TestNext(t *testing.T) {
 		{"back on the second disk", keep, twice("v1", "v2", "v1"), says(second[4:], guest.OK, second[4:]), Done, ""},
 		{"forward from the second disk", forward3, twice("v1", "v2", "v1", "v3"), says("v3", guest.OK, "v3"), Detach, "svc-v1"},
 		{"forward from the second disk, the rest", forward3, twice("v2", "v0", "v1", "v1", "v3"), says("v3", guest.OK, "v3"), Detach, "svc-v2"},
+		{"forward after an abort, from the one that was aborted", forward3, hostWith("v1", "v2", "v3"), says("v3", guest.OK, "v3"), Done, ""},
+		{"forward after an abort, older ones left", forward3, hostWith("v0", "v1", "v2", "v3"), says("v3", guest.OK, "v3"), Detach, "svc-v0"},
+		{"brought back, from one that nobody knows of", Goal{Service: "svc", Version: "v1", Reattach: true, Beside: true}, twice("v1", "v2", "v1"), says(second[4:], guest.OK, second[4:]), Done, ""},
 		{"start of the old one, keeping what is used", Goal{Service: "svc", Version: "v1", Keep: "v2", Reattach: true, Beside: true}, hostWith("v1", "v2"), inherited, Attach, second},
 		{"a version with a shortened name", Goal{Service: "svc", Version: "V 1/2"}, func() *world.Host {
 			h := hostWith()
