@@ -124,7 +124,7 @@ type Image struct {
 
 // Open opens the image in a file or block device. The caller must Close it.
 func Open(path string) (*Image, error) {
-	f, err := os.Open(path)
+	f, err := image.OpenFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -228,21 +228,8 @@ func (im *Image) Close() error {
 // Info describes the image.
 func (im *Image) Info() Info { return im.info }
 
-// Disk is a whole file or device, for what looks at its bytes.
-type Disk struct {
-	*io.SectionReader
-	file *os.File
-}
-
-// InFile tells where the disk is a file, whose holes need not be read; see
-// [bigdisk/image.InFile].
-func (d Disk) InFile() (*os.File, int64) { return d.file, 0 }
-
-// Disk is the whole file or device.
-func (im *Image) Disk() Disk {
-	f, _ := im.disk.(*os.File)
-	return Disk{io.NewSectionReader(im.disk, 0, im.info.Size), f}
-}
+// Disk is the whole file or device, for what looks at its bytes.
+func (im *Image) Disk() *io.SectionReader { return io.NewSectionReader(im.disk, 0, im.info.Size) }
 
 // Root returns the image's root directory.
 func (im *Image) Root() (*Node, error) { return im.fs.root() }

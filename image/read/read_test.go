@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"bigdisk/bundle/store"
+	"bigdisk/image"
 	"bigdisk/image/imagetest"
 )
 
@@ -310,8 +311,12 @@ func TestRefuses(t *testing.T) {
 	if _, err := Open(filepath.Join(t.TempDir(), "absent")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("absent: %v", err)
 	}
-	if _, err := Open(t.TempDir()); err == nil {
-		t.Error("a directory was opened")
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	must(t, unix.Mkfifo(fifo, 0o600))
+	for _, name := range []string{t.TempDir(), fifo} { // opening a FIFO would wait for its writer
+		if _, err := Open(name); !errors.Is(err, image.ErrNotFile) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
