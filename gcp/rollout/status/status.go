@@ -113,7 +113,7 @@ func Of(d *state.Document, now time.Time) *Status {
 	s := &Status{
 		Service: d.Service, Deployed: d.Deployed, Request: d.Request, Reconcile: d.Reconcile, Read: now,
 	}
-	if r := d.Rollout; d.Mixed() && (r.Kind == state.KindRollback || len(r.Done)+len(r.Failed) > 0) {
+	if r := d.Rollout; d.Mixed() && (r.Kind == state.KindRollback || len(r.Done)+len(r.Failed) > 0 || !r.Waves[0].Started.IsZero()) {
 		s.Mixed = fmt.Sprintf("the %s to %s was aborted: %d hosts have %s, the others %s or something else", r.Kind, r.Version, len(r.Done), r.Version, cmp.Or(r.Previous, "nothing"))
 	}
 	if l := d.Lease; l != nil {

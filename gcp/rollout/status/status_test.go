@@ -66,6 +66,19 @@ func TestAbortedIsMixed(t *testing.T) {
 	}
 }
 
+// TestAbortedWhileTheFirstHostsChanged does not either where none was done yet: they
+// may run the version all the same.
+func TestAbortedWhileTheFirstHostsChanged(t *testing.T) {
+	d := midway(t)
+	clear(d.Rollout.Done)
+	clear(d.Rollout.Failed)
+	d.Rollout.Waves[0].Started = noon
+	d.End(state.Aborted, "enough", noon)
+	if s := Of(d, noon); s.Mixed == "" {
+		t.Errorf("%s is deployed, although hosts were in change", s.Deployed)
+	}
+}
+
 func TestOf(t *testing.T) {
 	s := Of(midway(t), noon.Add(42*time.Minute))
 	r := s.Rollout
