@@ -110,6 +110,9 @@ func keep(cfg *fleet.Config, inv *Inventory, v *Version, rank int, now time.Time
 		}
 	}
 	for _, r := range v.Resources {
+		if r.Created.IsZero() {
+			return "nobody knows how old " + r.Path() + " is"
+		}
 		if age := now.Sub(r.Created); age < cfg.Retention.MinAge {
 			return fmt.Sprintf("%s is %s old, and %s is the least", r.Path(), age.Round(time.Minute), cfg.Retention.MinAge)
 		}

@@ -2,6 +2,7 @@ package gc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -60,6 +61,8 @@ func TestDecide(t *testing.T) {
 	attached.Users = []string{"projects/p/zones/us-central1-a/instances/h"}
 	touched.Touched = noon.Add(-59 * time.Minute)
 	young.Created = noon.Add(-23 * time.Hour)
+	ageless := old(Disk, "v1")
+	ageless.Created = time.Time{}
 	all := []Resource{old(Disk, "v1"), old(Image, "v1"), old(Object, "v1")}
 	path := func(r Resource) string { return r.Path() }
 	for _, c := range []struct {
@@ -74,6 +77,7 @@ func TestDecide(t *testing.T) {
 		{"an instance has it, and the disk does not say so", all, func(i *Inventory) { i.Uses[path(all[0])] = "instance h has it" }, 0, "instance h has it"},
 		{"detached just now", []Resource{touched}, nil, 0, "59m0s ago"},
 		{"young", []Resource{young}, nil, 0, "24h0m0s is the least"},
+		{"nobody knows how old it is", []Resource{ageless}, nil, 0, "nobody knows how old"},
 		{"partly young", append([]Resource{young}, all[1:]...), nil, 0, "24h0m0s is the least"},
 		{"a template names the disk", all, func(i *Inventory) { i.Uses["projects/p/*/disks/svc-v1-us-central1-a-1"] = "template t" }, 0, "template t"},
 		{"a template names the disk in its zone", all, func(i *Inventory) { i.Uses["zones/us-central1-a/disks/svc-v1-us-central1-a-1"] = "template t" }, 0, "template t"},
@@ -147,6 +151,32 @@ func TestBothLooks(t *testing.T) {
 			t.Errorf("%v: %v is deleted", err, report.Deleted)
 		}
 		h.now = h.now.Add(5 * time.Minute)
+	}
+}
+
+// nowhere is a state's bucket that is not there.
+type nowhere struct{ *history }
+
+func (nowhere) Read(context.Context) ([]byte, int64, error) { return nil, 0, nil }
+
+func (n nowhere) List(ctx context.Context, in, prefix string) ([]bucket.Attrs, error) {
+	if in != n.cfg.Bucket {
+		return nil, bucket.ErrNotFound
+	}
+	return n.history.List(ctx, in, prefix)
+}
+
+// TestNoBucketIsNoState has the configuration name a bucket for the rollouts'
+// state that is not there: that is not the same as no rollout.
+func TestNoBucketIsNoState(t *testing.T) {
+	h := newHistory(1)
+	h.now = h.now.Add(60 * 24 * time.Hour)
+	for state, want := range map[string]error{"gs://b/rollouts": nil, "gs://typo/rollouts": bucket.ErrNotFound} {
+		h.cfg.State = state
+		_, err := Run(t.Context(), Options{Config: h.cfg, Compute: h, Objects: nowhere{h}, State: nowhere{h}, Now: func() time.Time { return h.now }})
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v", state, err)
+		}
 	}
 }
 

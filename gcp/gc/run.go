@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -133,7 +134,11 @@ func (o *Options) look(ctx context.Context, report *Report) (*Decision, error) {
 
 // refs are the versions that rollouts refer to.
 func (o *Options) refs(ctx context.Context) ([]string, error) {
-	d, _, err := lease.Read(ctx, o.State, o.Config.Service)
+	d, generation, err := lease.Read(ctx, o.State, o.Config.Service)
+	if in, prefix := o.Config.StateLocation(); err == nil && generation == 0 && in != o.Config.Bucket {
+		// No document looks like no bucket, and a bucket that is not there tells nothing.
+		_, err = o.Objects.List(ctx, in, path.Join(prefix, o.Config.Service))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("what rollouts refer to is not known, and nothing is deleted: %w", err)
 	}
