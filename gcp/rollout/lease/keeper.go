@@ -25,6 +25,7 @@ type Keeper struct {
 	doc        *state.Document
 	generation int64
 	renewed    time.Time // when the last write that succeeded was begun
+	wall       time.Time // the same by the clock on the wall, which goes on while a machine sleeps
 	edits      int64     // counts Update
 	durable    int64     // edits that are written
 	lost       error
@@ -39,7 +40,7 @@ type Keeper struct {
 
 func newKeeper(store Store, service string, d *state.Document, generation int64, renewed time.Time, ttl time.Duration) *Keeper {
 	return &Keeper{
-		store: store, service: service, owner: d.Lease.Owner, ttl: ttl, doc: d, generation: generation, renewed: renewed,
+		store: store, service: service, owner: d.Lease.Owner, ttl: ttl, doc: d, generation: generation, renewed: renewed, wall: renewed.Round(0),
 		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), gone: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
@@ -115,7 +116,7 @@ func (k *Keeper) encode(now time.Time) (data []byte, generation, edits int64, er
 func (k *Keeper) wrote(generation, edits int64, began time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.generation, k.durable, k.renewed = generation, edits, began
+	k.generation, k.durable, k.renewed, k.wall = generation, edits, began, began.Round(0)
 	for _, w := range k.waiters {
 		close(w)
 	}
@@ -178,7 +179,7 @@ func (k *Keeper) Fresh() error {
 	if k.lost != nil {
 		return k.lost
 	}
-	if age := time.Since(k.renewed); age > k.ttl*safeQuarters/4 {
+	if age := max(time.Since(k.renewed), time.Since(k.wall)); age > k.ttl*safeQuarters/4 {
 		return fmt.Errorf("%w: its last heartbeat is %s old", ErrLost, age.Round(time.Millisecond))
 	}
 	return nil

@@ -89,6 +89,22 @@ func deploy(k *Keeper, version string) {
 	k.Update(func(d *state.Document) { d.Deployed = version })
 }
 
+// TestFreshAfterSleep has the machine sleep, so that only the clock on the wall
+// goes on: others may have taken the lease, however little seems to have passed.
+func TestFreshAfterSleep(t *testing.T) {
+	m := &memory{}
+	k := acquire(t, t.Context(), m, "laptop")
+	if err := k.Fresh(); err != nil {
+		t.Fatal(err)
+	}
+	k.mu.Lock()
+	k.wall = k.wall.Add(-time.Minute)
+	k.mu.Unlock()
+	if err := k.Fresh(); !errors.Is(err, ErrLost) {
+		t.Errorf("after a minute's sleep: %v", err)
+	}
+}
+
 func TestWritesAreFew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &memory{}
