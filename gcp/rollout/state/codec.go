@@ -6,13 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"bigdisk/gcp/fleet"
+	"bigdisk/gcp/rollout/world"
 )
 
-// MaxSize bounds a document, in bytes: about a hundred thousand hosts.
-const MaxSize = 16 << 20
+// MaxSize bounds a document, in bytes: more than a hundred thousand hosts, all of
+// them failed.
+const MaxSize = 64 << 20
 
 // ErrMalformed is wrapped by errors about bytes that are no document of ours.
 var ErrMalformed = errors.New("malformed rollout state")
@@ -53,7 +56,7 @@ func (d *Document) marshal() ([]byte, error) {
 	if err := d.check(); err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(d)
+	text, err := json.Marshal(d.brief())
 	if err != nil {
 		return nil, fmt.Errorf("rollout state of %s: %w", d.Service, err)
 	}
@@ -61,6 +64,45 @@ func (d *Document) marshal() ([]byte, error) {
 		return nil, fmt.Errorf("rollout state of %s: over %d bytes", d.Service, MaxSize)
 	}
 	return text, nil
+}
+
+const (
+	// maxReasons is how many hosts' reasons are written out, and maxBrief how
+	// much is of each where there are more, in bytes.
+	maxReasons = 1000
+	maxBrief   = 60
+)
+
+// brief is the document with less of each reason where a great many hosts failed: a
+// document that has grown too large would stop the service for good. What is shared
+// with d is left as it is.
+func (d *Document) brief() *Document {
+	short := *d
+	if d.Rollout != nil {
+		r := *d.Rollout
+		r.Failed = brief(r.Failed)
+		short.Rollout = &r
+	}
+	if d.Reconcile != nil {
+		r := *d.Reconcile
+		r.Failed, r.Sick = brief(r.Failed), brief(r.Sick)
+		short.Reconcile = &r
+	}
+	return &short
+}
+
+func brief(failures map[world.ID]Failure) map[world.ID]Failure {
+	if len(failures) <= maxReasons {
+		return failures
+	}
+	short := make(map[world.ID]Failure, len(failures))
+	for id, f := range failures {
+		if len(f.Reason) > maxBrief {
+			f.Reason = strings.ToValidUTF8(f.Reason[:maxBrief], "") + "…"
+		}
+		short[id] = f
+	}
+	return short
 }
 
 // Decode reads a service's document. It refuses other services' documents, other schemas,

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -238,5 +239,29 @@ func TestSizeOfTenThousandHosts(t *testing.T) {
 	text, err := d.Encode()
 	if err != nil || len(text) > 400_000 {
 		t.Errorf("%d bytes, %v", len(text), err)
+	}
+}
+
+// TestHundredThousandFailedHosts has all hosts of a large fleet say at length why
+// they are not well, to the rollout and to the reconciliation: the document can still be written.
+func TestHundredThousandFailedHosts(t *testing.T) {
+	d := full(t)
+	d.Rollout.Failed, d.Reconcile = map[world.ID]Failure{}, &Reconcile{Sick: map[world.ID]Failure{}}
+	why := Failure{Reason: strings.Repeat("é", 250), At: noon, Incarnation: 1 << 62}
+	for i := range 100_000 {
+		id := world.IDOf("production-project-1", "northamerica-northeast1-a", fmt.Sprintf("repl-host-group-%06d", i))
+		d.Rollout.Failed[id], d.Reconcile.Sick[id] = why, why
+	}
+	text, err := d.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Decode(text, d.Service)
+	if err != nil || len(again.Rollout.Failed) != 100_000 || len(again.Reconcile.Sick) != 100_000 {
+		t.Errorf("%d bytes; read again: %v", len(text), err)
+	}
+	t.Logf("%d MB", len(text)>>20)
+	if got := d.Rollout.Failed[world.IDOf("production-project-1", "northamerica-northeast1-a", "repl-host-group-000001")]; got != why {
+		t.Errorf("writing has changed the document: %v", got)
 	}
 }
