@@ -131,9 +131,10 @@ without the disks that were attached to them. Hosts that have it are asked wheth
 they are well, and told of if they are not. A rollout or rollback that is under
 way and that no controller carries out, or that somebody asks for meanwhile, it
 carries out first; while one is paused, it repairs hosts. With --watch it makes
-room for bigdisk rollout start, and comes back when that has ended or died. The
+room for bigdisk rollout start, and comes back when that has ended or died; several
+may run, of which one works. The
 exit status is 1 if hosts are left without, or are not well.`,
-		Example: "  bigdisk rollout reconcile\n  bigdisk rollout reconcile --watch --standby     # as a service",
+		Example: "  bigdisk rollout reconcile\n  bigdisk rollout reconcile --watch     # as a service",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return controlled(cmd.Context(), &opts, &run, func(s *rollout.Service) error {

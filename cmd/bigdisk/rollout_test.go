@@ -258,7 +258,7 @@ func (y *rolloutYard) waitFor(what string, ok func(*status.Status) bool) {
 			return
 		}
 	}
-	y.t.Fatalf("%s: not in time", what)
+	y.t.Fatalf("%s: not in time\n%s", what, y.run("status"))
 }
 
 // TestRolloutPausedInCI fails with the reason when too many hosts are sick.

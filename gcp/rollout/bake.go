@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -37,14 +38,17 @@ func (c *Controller) baked(ctx context.Context, r *state.Rollout, now time.Time)
 		c.waiting = append(c.waiting, fmt.Sprintf("wave %s bakes until %s", w.Name, w.BakeUntil.UTC().Format(time.RFC3339)))
 		return false
 	}
-	unheard := 0
+	unheard, example := 0, world.ID("")
 	for id := range r.Done {
 		if !c.watched[id].well && r.WaveOf(id) == r.Wave {
-			unheard++
+			if unheard++; example == "" || id < example {
+				example = id
+			}
 		}
 	}
 	if unheard > 0 {
-		c.waiting = append(c.waiting, fmt.Sprintf("%d hosts of wave %s have not said that they are well at the end of the bake", unheard, w.Name))
+		c.waiting = append(c.waiting, fmt.Sprintf("%d hosts of wave %s have not said that they are well at the end of the bake; %s: %s",
+			unheard, w.Name, example, cmp.Or(clip(c.watched[example].why), "not asked yet")))
 	}
 	return unheard == 0
 }

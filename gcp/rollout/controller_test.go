@@ -375,6 +375,36 @@ func TestUnknownZoneIsWaitedFor(t *testing.T) {
 	})
 }
 
+// TestZoneIsLostInTheMiddle has a zone go away while its hosts are being changed,
+// for longer than they have: they have not failed, and nothing pauses.
+func TestZoneIsLostInTheMiddle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig(3, 100)
+		cfg.Rollout.Waves = cfg.Rollout.Waves[2:]
+		s, o := published(t, cfg, 1, 60)
+		for _, h := range s.hosts {
+			h.delay = time.Minute
+		}
+		p := s.start(o, "v2", Options{})
+		time.Sleep(30 * time.Second)
+		s.mu.Lock()
+		s.unknown["prod-1/us-east1-b"], s.lost = true, "prod-1/us-east1-b"
+		s.mu.Unlock()
+		time.Sleep(time.Hour)
+		if r := o.doc(t).Rollout; r.Phase != state.Running || len(r.Failed) > 0 || s.versions()["v2"] < 40 {
+			p.kill()
+			t.Fatalf("without the zone the rollout is %s: %s; failed %v, hosts run %v", r.Phase, r.Reason, r.Failed, s.versions())
+		}
+		s.mu.Lock()
+		clear(s.unknown)
+		s.lost = ""
+		s.mu.Unlock()
+		if err := <-p.ended; err != nil || s.versions()["v2"] != 60 {
+			t.Errorf("%v; hosts run %v", err, s.versions())
+		}
+	})
+}
+
 func TestReconcile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig(3, 100)

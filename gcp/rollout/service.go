@@ -299,12 +299,12 @@ func (s *Service) answer(ctx context.Context, q *state.Request) error {
 // Reconcile gives every host what it should have: once, or until ctx ends. A
 // rollout or rollback that is under way, or that somebody asks for meanwhile, it
 // carries out first, since nobody else can while it holds the lease. While a
-// rollout is paused, it repairs. With watch, it gives its lease to a process
-// that wants to carry out a rollout, and takes it again when that has ended or
-// died.
+// rollout is paused, it repairs. With watch, it waits for others to end, gives its
+// lease to a process that wants to carry out a rollout, and takes it again when that
+// has ended or died.
 func (s *Service) Reconcile(ctx context.Context, watch bool) error {
-	for wait := s.Standby; ; wait = true {
-		keeper, err := s.acquire(ctx, purposeReconcile, wait)
+	for {
+		keeper, err := s.acquire(ctx, purposeReconcile, s.Standby || watch)
 		if err != nil {
 			return err
 		}

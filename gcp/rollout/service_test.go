@@ -27,7 +27,6 @@ func (s *sim) service(o *object) *Service {
 func (s *sim) reconciling(o *object) (stop func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	service, ended := s.service(o), make(chan error, 1)
-	service.Standby = true
 	go func() { ended <- service.Reconcile(ctx, true) }()
 	return func() error { cancel(); return <-ended }
 }

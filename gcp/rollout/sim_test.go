@@ -30,8 +30,9 @@ type sim struct {
 	rng     *rand.Rand
 	hosts   map[world.ID]*simHost
 	disks   map[world.ID]*world.Disk
-	pending map[world.ID]int // operations under way by host
-	unknown map[world.Zone]bool
+	pending map[world.ID]int    // operations under way by host
+	unknown map[world.Zone]bool // lists leave them out
+	lost    world.Zone          // calls about what is in it fail, too
 	lastID  uint64
 	calls   map[string]int
 
@@ -188,6 +189,14 @@ func (c conn) call(ctx context.Context, name string) error {
 	return nil
 }
 
+// away is the error of calls about a zone that cannot be reached; c.mu is held.
+func (c conn) away(id world.ID) error {
+	if id.Zone() == c.lost {
+		return errors.New("503 the zone cannot be reached")
+	}
+	return nil
+}
+
 func (c conn) Look(ctx context.Context) (*world.World, error) {
 	if err := c.call(ctx, "look"); err != nil {
 		return nil, err
@@ -234,6 +243,9 @@ func (c conn) Host(ctx context.Context, id world.ID) (*world.Host, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.away(id); err != nil {
+		return nil, err
+	}
 	h := c.hosts[id]
 	if h == nil {
 		return nil, world.ErrGone
@@ -247,6 +259,9 @@ func (c conn) Report(ctx context.Context, id world.ID) (guest.Report, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.away(id); err != nil {
+		return guest.Report{}, err
+	}
 	h := c.hosts[id]
 	if h == nil {
 		return guest.Report{}, world.ErrGone
@@ -269,7 +284,11 @@ func (c conn) operation(ctx context.Context, name string, id world.ID, begin fun
 		return err
 	}
 	c.mu.Lock()
-	if err := begin(); err != nil {
+	err := c.away(id)
+	if err == nil {
+		err = begin()
+	}
+	if err != nil {
 		c.mu.Unlock()
 		return err
 	}

@@ -230,6 +230,9 @@ func (c *Controller) finished(res result) {
 	now := time.Now()
 	c.settled[res.host] = settled{at: now, disk: ch.disk}
 	delete(c.halfway, res.host)
+	if _, unknown := c.world.Unknown[res.host.Zone()]; res.outcome == failed && (unknown || c.lookErr != nil) {
+		res.outcome = stopped // it is not known what became of it: the zone cannot be read
+	}
 	c.log(res, ch)
 	switch res.outcome {
 	case gone:
