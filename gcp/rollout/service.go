@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,7 +90,7 @@ func (s *Service) begin(ctx context.Context, k *lease.Keeper, version string) er
 	var r *state.Rollout
 	var waiting bool
 	k.Look(func(d *state.Document) { r, waiting = d.Rollout, d.Request != nil })
-	if r.Active() && (version == "" || version == r.Version) || version == "" && waiting {
+	if r.Active() && (version == "" || version == r.Version) || version == "" && waiting && r != nil {
 		s.Options.Log.Info("going on with the "+r.Kind, "version", r.Version, "phase", r.Phase, "done", len(r.Done))
 		if r.Phase == state.Paused {
 			s.Options.Log.Warn("it is paused: bigdisk rollout resume, rollback or abort", "why", r.Reason)
@@ -107,7 +108,9 @@ func (s *Service) begin(ctx context.Context, k *lease.Keeper, version string) er
 		if d.Deployed == "" {
 			d.Deployed = mostCommon(w, label(version))
 		}
-		err = d.Begin(version, state.SpeedOf(s.Config.Rollout), s.Holder, time.Now())
+		if err = d.Begin(version, state.SpeedOf(s.Config.Rollout), s.Holder, time.Now()); err == nil {
+			d.Request = nil // it was about what was before
+		}
 	})
 	if err != nil {
 		return err
@@ -129,7 +132,7 @@ func (s *Service) published(ctx context.Context, version string) (*world.World, 
 	if version != "" && versions[label(version)] {
 		return w, nil
 	}
-	have := strings.Join(slices.Sorted(maps.Keys(versions)), ", ")
+	have := cmp.Or(strings.Join(slices.Sorted(maps.Keys(versions)), ", "), "none")
 	if version == "" {
 		return nil, fmt.Errorf("%w: there is no rollout to go on with: give a version; there are %s", ErrNothing, have)
 	}
@@ -191,7 +194,9 @@ func (s *Service) Rollback(ctx context.Context, reason string, speed *state.Spee
 			if q.Plan == nil {
 				q.Plan = s.rollbackSpeed(d)
 			}
-			refused = d.Apply(&q, time.Now())
+			if refused = d.Apply(&q, time.Now()); refused == nil {
+				d.Request = nil // nobody did what was asked before, and now it is this that is wanted
+			}
 		})
 		if refused != nil {
 			return refused
