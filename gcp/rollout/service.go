@@ -70,19 +70,26 @@ func (s *Service) hold(ctx context.Context, keeper *lease.Keeper, f func(*lease.
 
 // Start carries out the rollout of a version until it ends: a new one, or the
 // one of that version that is under way. With version "" it goes on with whatever
-// is under way. A reconcile service gives its lease away for that. It returns
+// is under way. A reconcile service gives its lease away for that. A lease that is
+// lost because the bucket could not be reached is taken again. It returns
 // nil only if the rollout, or the rollback that it goes on with, is done.
 func (s *Service) Start(ctx context.Context, version string) error {
 	keeper, err := s.claim(ctx)
 	if err != nil {
 		return err
 	}
-	return s.hold(ctx, keeper, func(k *lease.Keeper) error {
+	begun := false
+	err = s.hold(ctx, keeper, func(k *lease.Keeper) error {
 		if err := s.begin(ctx, k, version); err != nil {
 			return err
 		}
+		begun = true
 		return s.carryOut(ctx, k)
 	})
+	if !begun {
+		return err
+	}
+	return s.again(ctx, err, s.claim, func(k *lease.Keeper) error { return s.carryOut(ctx, k) })
 }
 
 // begin makes sure that there is a rollout of the version under way.
@@ -187,28 +194,48 @@ func (s *Service) Rollback(ctx context.Context, reason string, speed *state.Spee
 	if err != nil {
 		return false, err
 	}
-	return false, s.hold(ctx, keeper, func(k *lease.Keeper) error {
-		q := state.Request{ID: uuid.NewString(), Action: state.Rollback, By: s.Holder, At: time.Now(), Reason: reason, Plan: speed}
-		var refused error
-		k.Update(func(d *state.Document) {
-			if q.Plan == nil {
-				q.Plan = s.rollbackSpeed(d)
-			}
-			if refused = d.Apply(&q, time.Now()); refused == nil {
-				d.Request = nil // nobody did what was asked before, and now it is this that is wanted
-			}
-		})
-		if refused != nil {
-			return refused
+	begun := false
+	err = s.hold(ctx, keeper, func(k *lease.Keeper) error {
+		if err := s.beginBack(ctx, k, reason, speed); err != nil {
+			return err
 		}
-		err := s.carryOut(ctx, k)
-		var done bool
-		k.Look(func(d *state.Document) { done = d.Rollout.Kind == state.KindRollback && d.Rollout.Phase == state.Done })
-		if done {
-			return s.failedBack(k)
-		}
-		return err
+		begun = true
+		return s.carryBack(ctx, k)
 	})
+	if !begun {
+		return false, err
+	}
+	return false, s.again(ctx, err, s.claim, func(k *lease.Keeper) error { return s.carryBack(ctx, k) })
+}
+
+// beginBack turns the rollout into a rollback, and writes that down: from then on
+// every controller goes back.
+func (s *Service) beginBack(ctx context.Context, k *lease.Keeper, reason string, speed *state.Speed) error {
+	q := state.Request{ID: uuid.NewString(), Action: state.Rollback, By: s.Holder, At: time.Now(), Reason: reason, Plan: speed}
+	var refused error
+	k.Update(func(d *state.Document) {
+		if q.Plan == nil {
+			q.Plan = s.rollbackSpeed(d)
+		}
+		if refused = d.Apply(&q, time.Now()); refused == nil {
+			d.Request = nil // nobody did what was asked before, and now it is this that is wanted
+		}
+	})
+	if refused != nil {
+		return refused
+	}
+	return k.Flush(ctx)
+}
+
+// carryBack carries the rollback out, and says how it ended.
+func (s *Service) carryBack(ctx context.Context, k *lease.Keeper) error {
+	err := s.carryOut(ctx, k)
+	var done bool
+	k.Look(func(d *state.Document) { done = d.Rollout.Kind == state.KindRollback && d.Rollout.Phase == state.Done })
+	if done {
+		return s.failedBack(k)
+	}
+	return err
 }
 
 // failedBack is the error of a rollback that ended with more failed hosts than
@@ -313,7 +340,11 @@ func (s *Service) Reconcile(ctx context.Context, watch bool) error {
 		if err != nil {
 			return err
 		}
-		err = s.hold(ctx, keeper, func(k *lease.Keeper) error { return s.reconcile(ctx, k, watch) })
+		repair := func(k *lease.Keeper) error { return s.reconcile(ctx, k, watch) }
+		if err = s.hold(ctx, keeper, repair); watch {
+			take := func(ctx context.Context) (*lease.Keeper, error) { return s.acquire(ctx, purposeReconcile, true) }
+			err = s.again(ctx, err, take, repair)
+		}
 		if !errors.Is(err, errYielded) {
 			return err
 		}
