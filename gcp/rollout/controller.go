@@ -154,6 +154,7 @@ func (c *Controller) loop(ctx context.Context, step func(context.Context) (ended
 		case <-c.keeper.Changed():
 		case r := <-c.results:
 			c.finished(r)
+			c.finishAll()
 		case l := <-c.looks:
 			c.saw(l)
 		case d := <-c.copies:
@@ -161,6 +162,19 @@ func (c *Controller) loop(ctx context.Context, step func(context.Context) (ended
 		case w := <-c.watches:
 			c.asked(w)
 		case <-ticker.C:
+		}
+	}
+}
+
+// finishAll takes in what else has come of changes by now: a step looks at the whole
+// fleet, and one a host would be what limits a large one.
+func (c *Controller) finishAll() {
+	for {
+		select {
+		case r := <-c.results:
+			c.finished(r)
+		default:
+			return
 		}
 	}
 }
