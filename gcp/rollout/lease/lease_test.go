@@ -89,6 +89,21 @@ func deploy(k *Keeper, version string) {
 	k.Update(func(d *state.Document) { d.Deployed = version })
 }
 
+// named is an object that has a name.
+type named struct{ *memory }
+
+func (named) URL() string { return "gs://bucket/state/svc.rollout.json" }
+
+// TestMalformedSaysWhere names the object that somebody has to restore.
+func TestMalformedSaysWhere(t *testing.T) {
+	for _, data := range []string{"", "{", `{"schema":2,"service":"svc"}`} {
+		_, _, err := Read(t.Context(), named{&memory{data: []byte(data), generation: 3}}, "svc")
+		if !errors.Is(err, state.ErrMalformed) || !strings.Contains(err.Error(), "gs://bucket/state/svc.rollout.json") {
+			t.Errorf("%q: %v", data, err)
+		}
+	}
+}
+
 // TestFreshAfterSleep has the machine sleep, so that only the clock on the wall
 // goes on: others may have taken the lease, however little seems to have passed.
 func TestFreshAfterSleep(t *testing.T) {

@@ -51,6 +51,9 @@ func Read(ctx context.Context, store Store, service string) (*state.Document, in
 		return state.New(service), 0, nil
 	}
 	d, err := state.Decode(data, service)
+	if at, ok := store.(interface{ URL() string }); ok && err != nil {
+		err = fmt.Errorf("%s: %w", at.URL(), err)
+	}
 	return d, generation, err
 }
 
