@@ -30,8 +30,8 @@ func newGC() *cobra.Command {
 that no rollout refers to, that are not among the newest (retention.keepVersions),
 are old enough (retention.minAge) and not protected. With --delete, look twice, and
 delete the disks, snapshots, images and objects that both looks found. Only what
-has the service's label is touched; where something cannot be read, nothing is
-deleted. Without --delete nothing is changed.`,
+has the service's label is touched; nothing is deleted that may be used where
+something cannot be read. Without --delete nothing is changed.`,
 		Example: "  bigdisk gc\n  bigdisk gc --delete --wait 10m --json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -166,6 +166,8 @@ func hinted(err error) error {
 		return hintedError{err, "watch it with bigdisk rollout status --watch; --standby waits for it to end"}
 	case errors.Is(err, lease.ErrLost):
 		return hintedError{err, "nothing is lost: run it again to go on"}
+	case errors.Is(err, state.ErrMalformed):
+		return hintedError{err, "nothing is changed before it can be read: restore an earlier generation of the object (it may be soft-deleted), or remove it: then start takes the version that most hosts have as the one before"}
 	case errors.Is(err, rollout.ErrNoHosts):
 		return hintedError{err, "hosts.filter in the configuration says which instances are the fleet's"}
 	case errors.Is(err, rollout.ErrUnpublished), errors.Is(err, rollout.ErrNothing):

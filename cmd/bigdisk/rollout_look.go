@@ -87,7 +87,7 @@ func watchStatus(ctx context.Context, s *rollout.Service, asJSON bool, every tim
 func printRollout(ctx context.Context, s *rollout.Service, asJSON bool, stdout io.Writer) error {
 	st, err := s.Status(ctx)
 	if err != nil {
-		return err
+		return hinted(err)
 	}
 	return printJSONOr(stdout, asJSON, st, st.Text)
 }

@@ -46,3 +46,24 @@ func TestStartComesAfterWhatWasAskedBefore(t *testing.T) {
 		}
 	})
 }
+
+// TestStateIsLost removes the document, with hosts that have two versions attached
+// each: what they run is what the next rollout can be rolled back to.
+func TestStateIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, o := published(t, testConfig(3, 100), 1, 30)
+		if err := s.service(o).Start(t.Context(), "v2"); err != nil {
+			t.Fatal(err)
+		}
+		s.publish("v3")
+		o.mu.Lock()
+		o.data, o.generation = nil, 0
+		o.mu.Unlock()
+		if err := s.service(o).Start(t.Context(), "v3"); err != nil {
+			t.Fatal(err)
+		}
+		if r := o.doc(t).Rollout; r.Previous != "v2" || s.versions()["v3"] != 30 {
+			t.Errorf("the rollout goes from %s to %s; hosts run %v", r.Previous, r.Version, s.versions())
+		}
+	})
+}

@@ -146,15 +146,16 @@ func (s *Service) published(ctx context.Context, version string) (*world.World, 
 	return nil, fmt.Errorf("%w: no zone has a disk of version %s; there are %s", ErrUnpublished, version, have)
 }
 
-// mostCommon is the version, other than one, that most hosts have attached; ""
-// if none has any. It is where a service's first rollout comes from when its disks
-// were attached by other means before.
+// mostCommon is the version, other than one, that most hosts had attached last, and
+// so run; "" if none has any. It is where a service's first rollout comes from when
+// its disks were attached by other means before, or its state was lost.
 func mostCommon(w *world.World, other string) string {
 	counts := map[string]int{}
 	for _, h := range w.Hosts {
-		for _, a := range h.Attachments {
-			if a.Version != "" && a.Version != other {
+		for _, a := range slices.Backward(h.Ours()) {
+			if a.Version != other {
 				counts[a.Version]++
+				break
 			}
 		}
 	}
