@@ -50,9 +50,9 @@ func TestRollbackFlags(t *testing.T) {
 	}
 	config := rolloutSection()
 	config.Rollout.KeepPrevious = true
-	for detach, keep := range map[bool]bool{false: true, true: false} {
-		if speed, err = (&rollbackOptions{MaxConcurrent: 9, Detach: detach}).speed(config); err != nil || speed.KeepPrevious != keep {
-			t.Errorf("--detach %v: hosts keep the new disk: %v, %v", detach, speed.KeepPrevious, err)
+	for _, keep := range []bool{false, true} {
+		if speed, err = (&rollbackOptions{MaxConcurrent: 9, KeepNew: keep}).speed(config); err != nil || speed.KeepPrevious != keep {
+			t.Errorf("--keep-new=%v: hosts keep the new disk: %v, %v", keep, speed.KeepPrevious, err)
 		}
 	}
 	if help := newRolloutRollback().Long; !strings.Contains(help, "--max-failures") {

@@ -131,7 +131,7 @@ func TestNightRollbackDuringStart(t *testing.T) {
 	y := newRolloutYard(t, 24, nil)
 	start := y.background("start", "--version", "v2")
 	y.done(state.KindRollout, 6)
-	y.run("rollback", "--reason", "it lacks python")
+	y.run("rollback", "--reason", "it lacks python", "--keep-new")
 	out, err := start.wait()
 	if err == nil || !strings.Contains(out, "all hosts are back on v1") || y.running()["v1"] != 24 {
 		t.Errorf("%v: hosts run %v\n%s", err, y.running(), out)
@@ -151,7 +151,7 @@ func TestNightRollbackDuringStart(t *testing.T) {
 func TestNightRollbackAtOnce(t *testing.T) {
 	y := newRolloutYard(t, 24, nil)
 	y.run("start", "--version", "v2")
-	y.run("rollback", "--detach")
+	y.run("rollback")
 	for _, a := range y.compute.Attachments() {
 		if a.Device != "svc-v1" && strings.HasPrefix(a.Device, "svc-") {
 			t.Errorf("%s is on %s", a.Device, a.Instance)

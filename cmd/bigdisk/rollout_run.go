@@ -155,7 +155,7 @@ type rollbackOptions struct {
 	MaxConcurrent int
 	MaxPerZone    string
 	MaxFailures   string
-	Detach        bool
+	KeepNew       bool
 }
 
 func newRolloutRollback() *cobra.Command {
@@ -166,19 +166,18 @@ func newRolloutRollback() *cobra.Command {
 		Use:   "rollback",
 		Short: "Take every host back to the version before",
 		Long: `End the rollout and begin one back to the version before it: of all hosts in one
-wave, unless --wave says otherwise, as many at a time as in the rollout. Hosts get
-another disk of the old version and keep the new one, from which programs may run,
-until their next rollout. With --detach, and without keepPrevious in the
-configuration, the new disk is taken away instead: that takes seconds and no
-attachment where hosts kept the old disk, and programs that have files of the new
-version open get I/O errors. Hosts that fail do not stop it unless --max-failures
-says so: the others go back all the same.
+wave, unless --wave says otherwise, as many at a time as in the rollout. The new
+disk is taken away: that takes seconds and no attachment where hosts kept the old
+one, and programs that have files of the new version open get I/O errors. With
+--keep-new hosts get another disk of the old version instead, and keep the new one
+until their next rollout. Hosts that fail do not stop it unless --max-failures says
+so: the others go back all the same.
 
 A controller at work is asked to do it, and the command returns as soon as it has
 begun; otherwise this command does it, and the exit status is 1 if more hosts
 failed to go back than the configuration's maxFailures.`,
 		Example: `  bigdisk rollout rollback --reason "v12 lacks python"
-  bigdisk rollout rollback --detach --max-concurrent 200    # at once, whatever runs from v12
+  bigdisk rollout rollback --keep-new    # nothing runs from v11 any more, much from v12
   bigdisk rollout rollback --wave 10%:5m --wave 100%`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -194,7 +193,7 @@ failed to go back than the configuration's maxFailures.`,
 	f.IntVar(&back.MaxConcurrent, "max-concurrent", 0, "`N` hosts in change at once (default as in the rollout)")
 	f.StringVar(&back.MaxPerZone, "max-per-zone", "", "`SHARE` of a zone's hosts in change at once (default as in the rollout)")
 	f.StringVar(&back.MaxFailures, "max-failures", "", "pause when more than this `SHARE` of a wave's hosts failed (default: go on until all others are back)")
-	f.BoolVar(&back.Detach, "detach", false, "take the new disk away, although programs may have files open on it")
+	f.BoolVar(&back.KeepNew, "keep-new", false, "leave the new disk attached, since programs may have files open on it, and attach another one of the old version")
 	run.AddFlags(f)
 	return cmd
 }
@@ -213,11 +212,11 @@ func runRollback(ctx context.Context, s *rollout.Service, opts *fleetOptions, ba
 
 // speed is what the flags ask for; nil if they say nothing.
 func (o *rollbackOptions) speed(config *fleet.Config) (*state.Speed, error) {
-	if len(o.Waves) == 0 && o.MaxConcurrent == 0 && o.MaxPerZone == "" && o.MaxFailures == "" && !o.Detach {
+	if len(o.Waves) == 0 && o.MaxConcurrent == 0 && o.MaxPerZone == "" && o.MaxFailures == "" && !o.KeepNew {
 		return nil, nil
 	}
 	speed := state.RollbackSpeed(state.SpeedOf(config.Rollout))
-	speed.KeepPrevious = speed.KeepPrevious && !o.Detach
+	speed.KeepPrevious = o.KeepNew
 	if o.MaxConcurrent < 0 {
 		return nil, usageError{fmt.Errorf("--max-concurrent: %d is less than none", o.MaxConcurrent), "see bigdisk rollout rollback --help"}
 	}

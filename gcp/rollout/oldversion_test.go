@@ -47,6 +47,33 @@ func (s *sim) used(before map[world.ID]world.ID) map[world.ID]world.ID {
 	return now
 }
 
+// keepNew is the speed of a rollback after which hosts keep the new disk.
+func keepNew(s *sim) *state.Speed {
+	speed := state.RollbackSpeed(state.SpeedOf(s.cfg.Rollout))
+	speed.KeepPrevious = true
+	return &speed
+}
+
+// TestRollbackNeedsNoAttachment goes back where nothing can be attached or made:
+// hosts have the old disk.
+func TestRollbackNeedsNoAttachment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, o := published(t, testConfig(3, 10), 1, 30)
+		if err := s.service(o).Start(t.Context(), "v2"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		s.rolledBack, s.noDisks = true, true
+		attached := s.calls["attach"]
+		if _, err := s.service(o).Rollback(t.Context(), "", nil); err != nil || s.versions()["v1"] != 30 {
+			t.Errorf("%v; hosts run %v", err, s.versions())
+		}
+		if n := s.calls["attach"] - attached; n != 0 || attached == 0 {
+			t.Errorf("%d attachments, and %d before", n, attached)
+		}
+	})
+}
+
 // TestBothWaysKeepWhatWasUsed goes to and fro between versions, by rollouts and
 // by rollbacks: a host keeps the disk that it ran from until its next rollout.
 func TestBothWaysKeepWhatWasUsed(t *testing.T) {
@@ -63,7 +90,7 @@ func TestBothWaysKeepWhatWasUsed(t *testing.T) {
 				for _, step := range steps {
 					var err error
 					if step == "back" {
-						_, err = s.service(o).Rollback(t.Context(), "", nil)
+						_, err = s.service(o).Rollback(t.Context(), "", keepNew(s))
 					} else {
 						err = s.service(o).Start(t.Context(), step)
 					}
@@ -88,7 +115,7 @@ func TestRollbackWithoutRoomForDisks(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		s.rolledBack, s.noDisks = true, true
-		if _, err := s.service(o).Rollback(t.Context(), "", nil); err != nil || s.versions()["v1"] != 30 {
+		if _, err := s.service(o).Rollback(t.Context(), "", keepNew(s)); err != nil || s.versions()["v1"] != 30 {
 			t.Errorf("%v; hosts run %v", err, s.versions())
 		}
 		for _, h := range s.hosts {
@@ -111,8 +138,7 @@ func TestKilledRollbackKeepsWhatWasUsed(t *testing.T) {
 			time.Sleep(time.Minute)
 			s.rolledBack = true
 			used := s.used(nil)
-			speed := state.RollbackSpeed(state.SpeedOf(s.cfg.Rollout))
-			o.ask(t, s, state.Request{Action: state.Rollback, Plan: &speed})
+			o.ask(t, s, state.Request{Action: state.Rollback, Plan: keepNew(s)})
 			for range 3 {
 				p := s.start(o, "", Options{})
 				time.Sleep(time.Duration(20+seed*3) * time.Second)
@@ -240,8 +266,7 @@ func TestRollbackAsksHostsThatLookRight(t *testing.T) {
 		}
 		s.says(broken, "v1", guest.Failed)
 		s.hosts[silent].reported = false
-		speed := state.RollbackSpeed(state.SpeedOf(s.cfg.Rollout))
-		o.ask(t, s, state.Request{Action: state.Rollback, Plan: &speed})
+		o.ask(t, s, state.Request{Action: state.Rollback, Plan: keepNew(s)})
 		p := s.start(o, "", Options{})
 		time.Sleep(30 * time.Minute)
 		r := o.doc(t).Rollout

@@ -165,10 +165,12 @@ func (d *Document) rollback(q *Request, now time.Time) error {
 // RollbackSpeed is a rollback's waves and speed where nobody chose others: all
 // hosts in one wave, as many at a time as in the rollout. However many fail, it
 // goes on until all others are back, since they wait for it; only if all fail it
-// pauses. KeepPrevious stays as it is: with it, hosts keep the new disk.
+// pauses. The new disk is taken away, so that going back needs nothing that may
+// be missing: no attachment, no further copy.
 func RollbackSpeed(s Speed) Speed {
 	s.Waves = []WaveConfig{{Name: "all", Hosts: fleet.Percent(100), Min: 1}}
 	s.OnFailure = fleet.OnFailurePause
 	s.MaxFailures = fleet.Percent(100)
+	s.KeepPrevious = false
 	return s
 }
