@@ -17,6 +17,7 @@ const (
 	sqfsNone      = ^uint64(0) // a table that is not there
 	sqfsNoFrag    = ^uint32(0) // a file without a fragment
 	sqfsMaxBlock  = 1 << 20
+	sqfsOptions   = 0x400 // flag: the compressor's options follow the superblock
 )
 
 // sqfsCompressors are the names of the superblock's compression numbers.
@@ -105,9 +106,20 @@ func (fs *squashfs) readSuper() error {
 	return nil
 }
 
-// readTables reads the ids and the indexes of the other tables.
+// readTables reads the ids and the indexes of the other tables, from the last
+// in the image to the first, and wants each to end where the next begins, as
+// squashfs_fill_super in the kernel's fs/squashfs/super.c does.
 func (fs *squashfs) readTables() error {
-	index, err := fs.tableIndex("id", fs.sb.IDTable, uint64(fs.sb.IDs), 4)
+	if fs.sb.Flags&sqfsOptions != 0 {
+		if _, err := fs.loadMeta(sqfsSuperSize); err != nil {
+			return fmt.Errorf("the compressor's options: %w", err)
+		}
+	}
+	next, err := fs.endOfTables()
+	if err != nil {
+		return err
+	}
+	index, err := fs.tableIndex("id", fs.sb.IDTable, next, uint64(fs.sb.IDs), 4)
 	if err != nil {
 		return err
 	}
@@ -118,23 +130,56 @@ func (fs *squashfs) readTables() error {
 		}
 		fs.ids = append(fs.ids, binary.LittleEndian.Uint32(b))
 	}
-	if fs.sb.Fragments > 0 {
-		if fs.fragIndex, err = fs.tableIndex("fragment", fs.sb.FragmentTable, uint64(fs.sb.Fragments), 16); err != nil {
+	next = index[0]
+	if fs.sb.ExportTable != sqfsNone {
+		if fs.export, err = fs.tableIndex("export", fs.sb.ExportTable, next, uint64(fs.sb.Inodes), 8); err != nil {
 			return err
 		}
+		next = fs.export[0]
 	}
-	if fs.sb.ExportTable != sqfsNone {
-		fs.export, err = fs.tableIndex("export", fs.sb.ExportTable, uint64(fs.sb.Inodes), 8)
+	if fs.sb.Fragments > 0 {
+		if fs.fragIndex, err = fs.tableIndex("fragment", fs.sb.FragmentTable, next, uint64(fs.sb.Fragments), 16); err != nil {
+			return err
+		}
+		next = fs.fragIndex[0]
 	}
-	return err
+	if fs.sb.DirectoryTable > next {
+		return damaged("directory table at %d, after the tables at %d", fs.sb.DirectoryTable, next)
+	}
+	return nil
+}
+
+// endOfTables is where the id table has to end: at the table of extended
+// attributes, which are not read, or at the filesystem's end.
+func (fs *squashfs) endOfTables() (uint64, error) {
+	const header = 16 // struct squashfs_xattr_id_table, behind which is the index
+	at, used := fs.sb.XattrTable, fs.sb.BytesUsed
+	if at == sqfsNone {
+		return used, nil
+	}
+	if at > used || used-at < header {
+		return 0, damaged("table of extended attributes at %d of %d bytes", at, used)
+	}
+	var b [header]byte
+	if _, err := fs.r.ReadAt(b[:], int64(at)); err != nil {
+		return 0, fmt.Errorf("table of extended attributes: %w", err)
+	}
+	start, ids := binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint32(b[8:])
+	if _, err := fs.tableIndex("extended attributes'", at+header, used, uint64(ids), 16); err != nil {
+		return 0, err
+	}
+	if start >= at {
+		return 0, damaged("extended attributes at %d, after their table at %d", start, at)
+	}
+	return start, nil
 }
 
 // tableIndex reads the positions of the metadata blocks of a table with count
-// entries of size bytes.
-func (fs *squashfs) tableIndex(name string, at, count uint64, size uint64) ([]uint64, error) {
+// entries of size bytes. Its index ends where the next table starts.
+func (fs *squashfs) tableIndex(name string, at, next, count, size uint64) ([]uint64, error) {
 	blocks := (count*size + sqfsMetaSize - 1) / sqfsMetaSize
-	if at > fs.sb.BytesUsed || blocks*8 > fs.sb.BytesUsed-at {
-		return nil, damaged("%s table: %d entries at %d, past the end", name, count, at)
+	if blocks == 0 || at > next || blocks*8 != next-at {
+		return nil, damaged("%s table: %d entries at %d, and what comes next at %d", name, count, at, next)
 	}
 	b := make([]byte, blocks*8)
 	if _, err := fs.r.ReadAt(b, int64(at)); err != nil {
