@@ -65,7 +65,7 @@ func watchStatus(ctx context.Context, s *rollout.Service, asJSON bool, every tim
 		}
 		st, err := s.Status(ctx)
 		if err != nil {
-			return err
+			return hinted(err)
 		}
 		if err := printJSONOr(&page, asJSON, st, st.Text); err != nil {
 			return err

@@ -114,8 +114,10 @@ func controlled(ctx context.Context, opts *fleetOptions, run *controllerOptions,
 func printed(ctx context.Context, s *rollout.Service, opts *fleetOptions, stdout io.Writer, ended error) error {
 	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), stateBudget)
 	defer cancel()
-	err := printRollout(reading, s, opts.JSON, stdout)
-	return errors.Join(ended, err)
+	if err := printRollout(reading, s, opts.JSON, stdout); ended == nil {
+		return err
+	}
+	return ended // where that is why the status cannot be read, once is enough
 }
 
 func newRolloutReconcile() *cobra.Command {
