@@ -7,8 +7,6 @@ import (
 	"io"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"bigdisk/bundle/store"
 	"bigdisk/image"
 	"bigdisk/image/base"
@@ -132,24 +130,19 @@ func (b *builder) openPath(ctx context.Context, plan *plan, i int) (store.Conten
 }
 
 // openPacked takes a path from the cache, after putting it there if it is not.
-// A cache without room left is no reason to fail: paths that it has not got are
-// then built without it.
+// What is wrong with a cache is said, and no reason to fail: paths that it does
+// not give are built without it.
 func (b *builder) openPacked(ctx context.Context, info *store.PathInfo) (store.Contents, error) {
-	entries, err := b.packer.find(ctx, info)
-	if entries == nil && err == nil {
-		if b.packer.full.Load() {
-			return b.source.Open(ctx, info)
-		}
-		entries, err = b.packer.pack(ctx, b.source, info)
+	entries, err := b.packer.take(ctx, b.source, info)
+	if trouble := new(cacheError); errors.As(err, &trouble) && ctx.Err() == nil {
+		b.packer.avoid(trouble)
+		err = nil
 	}
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		if !b.packer.full.Swap(true) {
-			b.opts.Logger.Warn("the cache has no room left: building the rest without it", "cache", b.opts.Cache, "error", err)
-		}
-		return b.source.Open(ctx, info)
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case entries == nil:
+		return b.source.Open(ctx, info)
 	}
 	return &keptPath{entries: entries}, nil
 }

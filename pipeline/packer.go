@@ -8,10 +8,10 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
+	"golang.org/x/sys/unix"
 
 	"bigdisk/bundle/source"
 	"bigdisk/bundle/store"
-	"bigdisk/bundle/store/tempfile"
 	"bigdisk/gcp/bucket"
 	"bigdisk/image"
 	"bigdisk/image/base"
@@ -27,8 +27,9 @@ type packer struct {
 	closer io.Closer
 	writer squashfs.Options
 	slots  *semaphore.Weighted // of workers that compress
-	full   atomic.Bool         // there is no room for more
-	logger interface {
+	// full is set once the cache takes no more, unreadable once it gives nothing.
+	full, unreadable atomic.Bool
+	logger           interface {
 		Warn(msg string, args ...any)
 	}
 }
@@ -85,6 +86,43 @@ func (p *packer) options() image.ManifestOptions { return packed.Options(p.write
 
 func (p *packer) key(info *store.PathInfo) string { return packed.Key(info.NarHash, p.options()) }
 
+// cacheError is what went wrong with the cache itself.
+type cacheError struct {
+	err     error
+	writing bool
+}
+
+// Error is what went wrong.
+func (e *cacheError) Error() string { return e.err.Error() }
+
+// Unwrap is what went wrong.
+func (e *cacheError) Unwrap() error { return e.err }
+
+// avoid says what is wrong with the cache, once, and leaves it alone. It still
+// gives what it has if it only takes no more.
+func (p *packer) avoid(e *cacheError) {
+	flag, what := &p.unreadable, "the cache cannot be read: building without it"
+	if e.writing {
+		flag, what = &p.full, "the cache takes no more: building what it has not without it"
+	}
+	if !flag.Swap(true) {
+		p.logger.Warn(what, "cache", p.cache, "error", e)
+	}
+}
+
+// take takes a path from the cache, after putting it there if it is not. Nothing
+// and no error is for a cache that is avoided.
+func (p *packer) take(ctx context.Context, src source.Source, info *store.PathInfo) ([]base.Entry, error) {
+	if p.unreadable.Load() {
+		return nil, nil
+	}
+	entries, err := p.find(ctx, info)
+	if entries != nil || err != nil || p.full.Load() {
+		return entries, err
+	}
+	return p.pack(ctx, src, info)
+}
+
 // find takes a path from the cache; nil if it is not there, or damaged.
 func (p *packer) find(ctx context.Context, info *store.PathInfo) ([]base.Entry, error) {
 	key := p.key(info)
@@ -93,7 +131,7 @@ func (p *packer) find(ctx context.Context, info *store.PathInfo) ([]base.Entry, 
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, &cacheError{err: err}
 	}
 	entries, err := packed.Open(ctx, f.Name(), f, info, p.options(), func() { f.Close() })
 	if err == nil {
@@ -101,15 +139,18 @@ func (p *packer) find(ctx context.Context, info *store.PathInfo) ([]base.Entry, 
 	}
 	f.Close()
 	if !errors.Is(err, packed.ErrDamaged) || ctx.Err() != nil {
-		return nil, err
+		return nil, &cacheError{err: err}
+	}
+	if dropErr := p.cache.Drop(ctx, key); dropErr != nil {
+		err = fmt.Errorf("%w, and it stays: %w", err, dropErr)
 	}
 	p.logger.Warn("dropping a damaged file from the cache", "path", info.Path, "error", err)
-	return nil, p.cache.Drop(ctx, key)
+	return nil, nil
 }
 
-// pack compresses a path into the cache and takes it from there. A cache that
-// does not keep it is no reason to fail.
-func (p *packer) pack(ctx context.Context, src source.Source, info *store.PathInfo) ([]base.Entry, error) {
+// pack compresses a path into the cache and takes it from there. If the cache
+// does not keep it, there are entries and an error.
+func (p *packer) pack(ctx context.Context, src source.Source, info *store.PathInfo) (entries []base.Entry, err error) {
 	c, err := src.Open(ctx, info)
 	if err != nil {
 		return nil, err
@@ -125,25 +166,24 @@ func (p *packer) pack(ctx context.Context, src source.Source, info *store.PathIn
 	defer p.slots.Release(int64(opts.Jobs))
 	f, err := p.cache.New()
 	if err != nil {
-		p.logger.Warn("the cache takes no new files", "cache", p.cache, "path", info.Path, "error", err)
-		if f, err = tempfile.New(p.writer.ScratchDir); err != nil {
-			return nil, err
-		}
+		return nil, &cacheError{err, true}
 	}
-	entries, err := func() ([]base.Entry, error) {
-		if _, err := packed.Write(ctx, f, info, c, opts); err != nil {
-			return nil, err
+	defer func() {
+		if entries == nil {
+			f.Close()
 		}
-		if err := p.cache.Put(ctx, p.key(info), f); err != nil {
-			if ctx.Err() != nil {
-				return nil, err
-			}
-			p.logger.Warn("the cache did not keep a path", "path", info.Path, "error", err)
-		}
-		return packed.Open(ctx, f.Name(), f, info, p.options(), func() { f.Close() })
 	}()
+	_, err = packed.Write(ctx, f, info, c, opts)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		err = &cacheError{err, true}
+	}
 	if err != nil {
-		f.Close()
+		return nil, err
+	}
+	putErr := p.cache.Put(ctx, p.key(info), f)
+	entries, err = packed.Open(ctx, f.Name(), f, info, p.options(), func() { f.Close() })
+	if err == nil && putErr != nil {
+		err = &cacheError{putErr, true}
 	}
 	return entries, err
 }

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"bigdisk/bundle/store"
@@ -141,6 +142,9 @@ func Open(ctx context.Context, name string, f *os.File, info *store.PathInfo, wa
 	entries, err := im.Unit(ctx, path(info.NarHash))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if !slices.ContainsFunc(entries, func(e base.Entry) bool { return e.Kept != nil }) {
+		release() // nobody reads from it
 	}
 	return entries, nil
 }

@@ -132,6 +132,7 @@ func TestTrim(t *testing.T) {
 	if err := os.Chtimes(stale, old, old); err != nil {
 		t.Fatal(err)
 	}
+	put(t, c, key("d"), "more bytes than there may be in all")
 	open, err := c.Get(t.Context(), key("a")) // which makes b the oldest
 	if err != nil {
 		t.Fatal(err)
@@ -140,7 +141,7 @@ func TestTrim(t *testing.T) {
 	if err := c.Trim(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for k, want := range map[string]bool{"a": true, "b": false, "c": true} {
+	for k, want := range map[string]bool{"a": true, "b": false, "c": true, "d": false} {
 		if there, err := c.Has(t.Context(), key(k)); there != want || err != nil {
 			t.Errorf("%s is there: %t, %v", k, there, err)
 		}

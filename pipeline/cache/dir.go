@@ -123,8 +123,16 @@ func (d *Dir) Put(_ context.Context, key string, f *os.File) error {
 
 // Drop removes a file; see [Cache].
 func (d *Dir) Drop(_ context.Context, key string) error {
-	if err := os.Remove(d.name(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := remove(d.name(key)); err != nil {
 		return fmt.Errorf("cache: %w", err)
+	}
+	return nil
+}
+
+// remove removes a file, unless somebody else has.
+func remove(name string) error {
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return nil
 }
@@ -159,7 +167,9 @@ func (d *Dir) Trim(ctx context.Context) error {
 		case err != nil:
 			return err
 		case strings.HasPrefix(e.Name(), temporary) && time.Since(fi.ModTime()) > abandoned:
-			return os.Remove(name)
+			return remove(name)
+		case strings.HasSuffix(e.Name(), suffix) && fi.Size() > d.most:
+			return remove(name) // or all others would go for it, and it too
 		case strings.HasSuffix(e.Name(), suffix):
 			files = append(files, file{name, fi.Size(), fi.ModTime()})
 			sum += fi.Size()
@@ -174,7 +184,7 @@ func (d *Dir) Trim(ctx context.Context) error {
 		if sum <= d.most {
 			break
 		}
-		if err := os.Remove(f.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := remove(f.name); err != nil {
 			return fmt.Errorf("cache: %w", err)
 		}
 		sum -= f.size
