@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
@@ -38,6 +39,10 @@ type packer struct {
 // path.
 const largePath = 16 << 20
 
+// cacheBudget is how long a call to a cache in a bucket may take with all its
+// attempts, besides the time for what it transfers: a build can do without.
+const cacheBudget = time.Minute
+
 // openPacker opens the cache that o names; nil if none is named.
 func openPacker(ctx context.Context, o BuildOptions, f format) (*packer, error) {
 	if o.Cache == "" {
@@ -56,7 +61,7 @@ func openPacker(ctx context.Context, o BuildOptions, f format) (*packer, error) 
 	if o.CacheSize != 0 {
 		return nil, fmt.Errorf("%w: --cache-size is for a directory: bound %s by lifecycle rules of its bucket", ErrUsage, o.Cache)
 	}
-	client, err := bucket.New(ctx, bucket.Options{Logger: o.Logger})
+	client, err := bucket.New(ctx, bucket.Options{Budget: cacheBudget, Attempt: cacheBudget / 2, Logger: o.Logger})
 	if err != nil {
 		return nil, fmt.Errorf("--cache: %w", err)
 	}
