@@ -121,6 +121,9 @@ func (opts *verifyOptions) verify(ctx context.Context, name string) (*verify.Rep
 	if err != nil {
 		return nil, usageError{fmt.Errorf("--progress: %w", err), "see bigdisk verify --help"}
 	}
+	if opts.Jobs < 0 {
+		return nil, usageError{fmt.Errorf("--jobs %d: it cannot be negative", opts.Jobs), "see bigdisk verify --help"}
+	}
 	m, err := opts.load(name)
 	if err != nil {
 		return nil, err
