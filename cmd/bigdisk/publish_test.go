@@ -327,10 +327,11 @@ func TestPublishInterrupted(t *testing.T) {
 	var out, messages bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &messages
 	started := make(chan struct{})
+	var once sync.Once
 	c.gate = func(_ int, r *http.Request, serve func()) {
 		if strings.HasSuffix(r.URL.Path, "/wait") {
 			<-started
-			_ = cmd.Process.Signal(os.Interrupt)
+			once.Do(func() { _ = cmd.Process.Signal(os.Interrupt) }) // the second would end it at once
 		}
 		serve()
 	}

@@ -80,7 +80,7 @@ func (y *rolloutYard) over(kind, version string) {
 // gc deletes what nothing uses, of which there is nothing.
 func (y *rolloutYard) gc(when string) {
 	y.t.Helper()
-	out, err := exec.Command(y.program, "gc", "--config", y.config, "--delete", "--wait", "0s").CombinedOutput()
+	out, err := y.bigdisk("gc", "--config", y.config, "--delete", "--wait", "0s").CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("0 deleted")) {
 		y.t.Errorf("gc %s: %v\n%s", when, err, out)
 	}
@@ -90,6 +90,7 @@ func (y *rolloutYard) gc(when string) {
 // for a start, goes on when that is killed, is paused and resumed, repairs, rolls
 // back, and gc runs in the middle of it all.
 func TestNightWithTheServiceRunning(t *testing.T) {
+	t.Parallel()
 	y := newRolloutYard(t, 24, nil)
 	service := y.background("reconcile", "--watch")
 	y.waitFor("the service", func(st *status.Status) bool { return strings.Contains(st.Controller, "(reconcile") })
@@ -128,6 +129,7 @@ func TestNightWithTheServiceRunning(t *testing.T) {
 // TestNightRollbackDuringStart rolls back while start is at work: it turns back,
 // and says so in the end.
 func TestNightRollbackDuringStart(t *testing.T) {
+	t.Parallel()
 	y := newRolloutYard(t, 24, nil)
 	start := y.background("start", "--version", "v2")
 	y.done(state.KindRollout, 6)
@@ -149,6 +151,7 @@ func TestNightRollbackDuringStart(t *testing.T) {
 
 // TestNightRollbackAtOnce takes the new disk away from everybody.
 func TestNightRollbackAtOnce(t *testing.T) {
+	t.Parallel()
 	y := newRolloutYard(t, 24, nil)
 	y.run("start", "--version", "v2")
 	y.run("rollback")
@@ -164,6 +167,7 @@ func TestNightRollbackAtOnce(t *testing.T) {
 
 // TestNightKilledRollback kills rollbacks, and what goes on with them.
 func TestNightKilledRollback(t *testing.T) {
+	t.Parallel()
 	y := newRolloutYard(t, 24, nil)
 	y.run("start", "--version", "v2")
 	back := y.background("rollback", "--reason", "bad")
@@ -192,6 +196,7 @@ func TestNightKilledRollback(t *testing.T) {
 // TestNightZoneUnreachable loses a zone in the middle of a rollout, and with it the
 // service that would have to go on.
 func TestNightZoneUnreachable(t *testing.T) {
+	t.Parallel()
 	y := newRolloutYard(t, 24, nil)
 	service := y.background("reconcile", "--watch")
 	start := y.background("start", "--version", "v2")
@@ -211,6 +216,7 @@ func TestNightZoneUnreachable(t *testing.T) {
 // TestNightSickHosts has hosts get sick after a rollout: the service says which and
 // why.
 func TestNightSickHosts(t *testing.T) {
+	t.Parallel()
 	y := newRolloutYard(t, 12, func(string, string, int) gcetest.Behaviour { return gcetest.Healthy })
 	y.run("start", "--version", "v2")
 	y.hosts.Fail("host-us-west1-c-1", "block 4711 is damaged")

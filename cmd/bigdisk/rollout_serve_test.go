@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"io"
 	"net/http"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,7 +17,7 @@ import (
 func TestRolloutServe(t *testing.T) {
 	y := newRolloutYard(t, 12, nil)
 	y.run("start", "--version", "v2")
-	cmd := exec.Command(y.program, "rollout", "serve", "--config", y.config, "--listen", "127.0.0.1:0")
+	cmd := y.bigdisk("rollout", "serve", "--config", y.config, "--listen", "127.0.0.1:0")
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +60,7 @@ func TestRolloutServe(t *testing.T) {
 		t.Errorf("it ends with %v", err)
 	}
 	for _, args := range [][]string{{"--listen", "nowhere"}, {"--look-interval", "1ms"}} {
-		out, err := exec.Command(y.program, append([]string{"rollout", "serve", "--config", y.config}, args...)...).CombinedOutput()
+		out, err := y.bigdisk(append([]string{"rollout", "serve", "--config", y.config}, args...)...).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "hint: give") {
 			t.Errorf("%v: %v, %s", args, err, out)
 		}

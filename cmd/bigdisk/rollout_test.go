@@ -28,6 +28,7 @@ import (
 // published. A minute passes there in a second.
 type rolloutYard struct {
 	t       *testing.T
+	storage string // its URL
 	program string
 	config  string
 	compute *gcetest.Server
@@ -52,13 +53,12 @@ rollout:
 
 func newRolloutYard(t *testing.T, hosts int, behave func(host, version string, nth int) gcetest.Behaviour) *rolloutYard {
 	t.Helper()
-	storage := buckettest.New(t, "images")
-	t.Setenv("STORAGE_EMULATOR_HOST", storage.URL)
+	storage := buckettest.Start(t, "images")
 	compute, err := gcetest.Start(gcetest.Options{Clock: gcetest.ScaledClock(yardScale), Latency: gcetest.Uniform(time.Second, 4*time.Second)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	y := &rolloutYard{t: t, program: binary(t), config: filepath.Join(t.TempDir(), "fleet.yaml"), compute: compute}
+	y := &rolloutYard{t: t, storage: storage.URL, program: binary(t), config: filepath.Join(t.TempDir(), "fleet.yaml"), compute: compute}
 	t.Cleanup(y.close)
 	if err := os.WriteFile(y.config, fmt.Appendf(nil, yardText, compute.URL()), 0o666); err != nil {
 		t.Fatal(err)
@@ -110,11 +110,18 @@ func (y *rolloutYard) close() {
 
 // command is bigdisk rollout as a process. Those that change hosts are fast.
 func (y *rolloutYard) command(verb string, args ...string) *exec.Cmd {
-	args = append([]string{"rollout", verb, "--config", y.config}, args...)
+	args = append([]string{"--config", y.config}, args...)
 	if verb == "start" || verb == "rollback" || verb == "reconcile" {
-		args = append(args, "--lease", "1s", "--report-interval", "200ms", "--look-interval", "300ms")
+		args = append(args, "--lease", "2s", "--report-interval", "200ms", "--look-interval", "300ms")
 	}
-	return exec.Command(y.program, args...)
+	return y.bigdisk(append([]string{"rollout", verb}, args...)...)
+}
+
+// bigdisk is any command, in the world of the yard.
+func (y *rolloutYard) bigdisk(args ...string) *exec.Cmd {
+	cmd := exec.Command(y.program, args...)
+	cmd.Env = append(os.Environ(), "STORAGE_EMULATOR_HOST="+y.storage)
+	return cmd
 }
 
 // run runs a command that has to succeed, and returns its standard output.
@@ -139,6 +146,7 @@ func (y *rolloutYard) running() map[string]int {
 
 // TestRolloutKilled kills the process that rolls out, again and again.
 func TestRolloutKilled(t *testing.T) {
+	t.Parallel()
 	y := newRolloutYard(t, 36, nil)
 	rng := rand.New(rand.NewPCG(1, 1))
 	kills := 0
@@ -173,6 +181,7 @@ func TestRolloutKilled(t *testing.T) {
 // TestRolloutCommands goes the whole way: plan, start, pause and resume by
 // another process, a second controller, a rollback.
 func TestRolloutCommands(t *testing.T) {
+	t.Parallel()
 	y := newRolloutYard(t, 24, nil)
 	y.run("status")
 	var p plan.Plan
@@ -240,7 +249,7 @@ func TestRolloutCommands(t *testing.T) {
 // checkGC runs gc, which has nothing to delete and says why.
 func (y *rolloutYard) checkGC() {
 	y.t.Helper()
-	out, err := exec.Command(y.program, "gc", "--config", y.config, "--delete", "--wait", "0s").CombinedOutput()
+	out, err := y.bigdisk("gc", "--config", y.config, "--delete", "--wait", "0s").CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("a rollout refers to it")) || !bytes.Contains(out, []byte("0 deleted")) {
 		y.t.Errorf("gc: %v\n%s", err, out)
 	}
@@ -263,6 +272,7 @@ func (y *rolloutYard) waitFor(what string, ok func(*status.Status) bool) {
 
 // TestRolloutPausedInCI fails with the reason when too many hosts are sick.
 func TestRolloutPausedInCI(t *testing.T) {
+	t.Parallel()
 	y := newRolloutYard(t, 12, func(_, version string, _ int) gcetest.Behaviour {
 		if version == "v2" {
 			return gcetest.Sick
