@@ -44,6 +44,7 @@ func (s *Store) loadDatabase(ctx context.Context, im *read.Image, scratch string
 		return fmt.Errorf("/%s: %w", databasePath, err)
 	}
 	defer conn.Close()
+	os.Remove(tmp.Name()) // so that nothing is left, however this ends
 	conn.SetInterrupt(ctx.Done())
 	if err := s.query(conn); err != nil {
 		return fmt.Errorf("/%s: %w", databasePath, err)

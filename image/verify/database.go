@@ -117,6 +117,7 @@ func (v *verifier) openDatabase(ctx context.Context, name string) error {
 		return nil
 	}
 	defer conn.Close()
+	os.Remove(name) // so that nothing is left, however this ends
 	conn.SetInterrupt(ctx.Done())
 	err = v.readDatabase(conn)
 	if ctx.Err() != nil {
