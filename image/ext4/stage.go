@@ -95,7 +95,6 @@ func (u *Update) place(f *finisher) error {
 		return err
 	}
 	u.geo = f.geo
-	u.free = u.geo.used.gaps(0, u.geo.blocks)
 	return nil
 }
 

@@ -33,7 +33,6 @@ type Update struct {
 
 	front memory // of the new image: superblock and group descriptors
 	geo   geometry
-	free  spans // in the new image
 	next  switchRecord
 }
 

@@ -8,7 +8,6 @@ type view struct {
 	size  int64
 	front []byte // what is there from byte frontAt on
 	at    int64
-	zero  spans // blocks of zeros
 }
 
 // ReadAt reads the image.
@@ -26,43 +25,22 @@ func (v *view) ReadAt(p []byte, at int64) (int, error) {
 	return n, nil
 }
 
-// isHole reports whether bytes are in blocks that are zeros.
-func (v *view) isHole(at, n int64) bool {
-	rest := v.zero.from(at / blockSize)
-	return len(rest) > 0 && rest[0].start*blockSize <= at && at+n <= rest[0].end*blockSize
-}
-
 func (v *view) read(p []byte, at int64) error {
-	end := at + int64(len(p))
-	zeros := v.zero.from(at / blockSize)
-	if v.isHole(at, end-at) {
-		clear(p)
-	} else {
-		n, err := v.disk.ReadAt(p, at)
-		if err != nil && err != io.EOF {
-			return err
-		}
-		clear(p[n:]) // the file grows in the end
-		for _, x := range zeros {
-			if x.start*blockSize >= end {
-				break
-			}
-			clear(p[max(x.start*blockSize-at, 0):min(x.end*blockSize-at, int64(len(p)))])
-		}
+	n, err := v.disk.ReadAt(p, at)
+	if err != nil && err != io.EOF {
+		return err
 	}
-	if at < v.at+int64(len(v.front)) && end > v.at {
+	clear(p[n:]) // the file grows in the end
+	if at < v.at+int64(len(v.front)) && at+int64(len(p)) > v.at {
 		copy(p[max(v.at-at, 0):], v.front[max(at-v.at, 0):])
 	}
 	return nil
 }
 
-// Image is the new image as it will lie on the disk, after Close.
+// Image is the new image as it will lie on the disk, after Close, but for what
+// is free in it.
 func (u *Update) Image() io.ReaderAt {
-	v := &view{disk: u.disk.Disk, size: u.geo.blocks * blockSize, front: u.front.data}
-	if u.punch {
-		v.zero = u.free
-	}
-	return v
+	return &view{disk: u.disk.Disk, size: u.geo.blocks * blockSize, front: u.front.data}
 }
 
 // Before returns the image on d as it is, or was before an update began that
