@@ -92,18 +92,3 @@ func (c *sqfsCursor) read(p []byte) error {
 	}
 	return nil
 }
-
-// skip passes over n bytes.
-func (c *sqfsCursor) skip(n int64) error {
-	for n > 0 {
-		if c.off == len(c.data) {
-			if err := c.advance(); err != nil {
-				return err
-			}
-		}
-		step := min(n, int64(len(c.data)-c.off))
-		c.off += int(step)
-		n -= step
-	}
-	return nil
-}

@@ -20,21 +20,10 @@ type File interface {
 // Options are the choices of [Append].
 type Options struct {
 	// Seed is what salt and UUID are derived from: the same seed gives the same
-	// tree. Take something that stands for the contents, such as [Seed].
+	// tree. Take something that stands for the contents, such as a hash of them.
 	Seed [sha256.Size]byte
 	// Workers is how many goroutines hash at once; 1 if it is less.
 	Workers int
-}
-
-// Seed returns the SHA-256 of the first length bytes of r.
-func Seed(r io.ReaderAt, length int64) ([sha256.Size]byte, error) {
-	var sum [sha256.Size]byte
-	h := sha256.New()
-	if _, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{io.NewSectionReader(r, 0, length)}, make([]byte, 1<<20)); err != nil {
-		return sum, err
-	}
-	h.Sum(sum[:0])
-	return sum, nil
 }
 
 // chunkBlocks is how many blocks are hashed in one piece. It is a multiple of

@@ -146,10 +146,3 @@ func treeSize(n int64) int64 {
 	}
 	return size
 }
-
-// Size returns how many bytes [Append] adds behind a filesystem of length
-// bytes, padding to a whole block included.
-func Size(length int64) int64 {
-	blocks := (length + BlockSize - 1) / BlockSize
-	return blocks*BlockSize - length + treeSize(blocks)
-}
