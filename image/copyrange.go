@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
+	"sync/atomic"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,36 +23,70 @@ type InFile interface {
 // file behind it, past its WriteAt.
 type Told interface{ Wrote(at, n int64) }
 
+// Direct is a destination whose large writes may go past the page cache, which
+// is faster than what the kernel copies through it.
+type Direct interface{ Direct() bool }
+
 // CopyRange copies n bytes of src, from byte from on, to byte to of dst. Where
-// both are in files, the kernel copies: filesystems that can will share the
-// blocks.
+// both are in files of a filesystem that can share blocks, they share them.
+// Elsewhere the kernel copies if both are in files, unless dst is better
+// written to.
 func CopyRange(dst io.WriterAt, to int64, src io.ReaderAt, from, n int64) error {
 	out, outAt := behind(dst)
 	in, inAt := behind(src)
 	if out != nil && in != nil {
-		done, err := copyInKernel(out, outAt+to, in, inAt+from, n)
-		if err != nil {
-			return fmt.Errorf("copying %d bytes to byte %d: %w", n, to, err)
+		if cloneRange(out, outAt+to, in, inAt+from, n) {
+			return nil
 		}
-		if t, ok := dst.(Told); ok {
-			t.Wrote(to, done)
+		if d, ok := dst.(Direct); !ok || !d.Direct() || to%copyAlign != 0 {
+			done, err := copyInKernel(out, outAt+to, in, inAt+from, n)
+			if err != nil {
+				return fmt.Errorf("copying %d bytes to byte %d: %w", n, to, err)
+			}
+			if t, ok := dst.(Told); ok {
+				t.Wrote(to, done)
+			}
+			to, from, n = to+done, from+done, n-done
 		}
-		to, from, n = to+done, from+done, n-done
 	}
-	if n == 0 {
-		return nil
+	return copyData(dst, to, src, from, n)
+}
+
+// copyPiece is how much is read and written at once, in bytes, copyAlign what
+// its place in a destination should be a multiple of, and copiers how many do
+// so at a time: a read and a write can go on beside each other.
+const (
+	copyPiece = 1 << 20
+	copyAlign = 4096
+	copiers   = 2
+)
+
+// copyBuffers recycles buffers: there are many copies, one after the other.
+var copyBuffers = sync.Pool{New: func() any { return new([copyPiece]byte) }}
+
+func copyData(dst io.WriterAt, to int64, src io.ReaderAt, from, n int64) error {
+	var next atomic.Int64
+	var group errgroup.Group
+	for range min(copiers, (n+copyPiece-1)/copyPiece) {
+		group.Go(func() error {
+			buf := copyBuffers.Get().(*[copyPiece]byte)
+			defer copyBuffers.Put(buf)
+			for {
+				at := next.Add(copyPiece) - copyPiece
+				if at >= n {
+					return nil
+				}
+				p := buf[:min(n-at, copyPiece)]
+				if err := ReadFull(src, p, from+at); err != nil {
+					return err
+				}
+				if _, err := dst.WriteAt(p, to+at); err != nil {
+					return fmt.Errorf("at byte %d: %w", to+at, err)
+				}
+			}
+		})
 	}
-	for buf := make([]byte, min(n, 1<<20)); n > 0; {
-		p := buf[:min(n, int64(len(buf)))]
-		if err := ReadFull(src, p, from); err != nil {
-			return err
-		}
-		if _, err := dst.WriteAt(p, to); err != nil {
-			return fmt.Errorf("at byte %d: %w", to, err)
-		}
-		to, from, n = to+int64(len(p)), from+int64(len(p)), n-int64(len(p))
-	}
-	return nil
+	return group.Wait()
 }
 
 // behind returns the file that x is, or is in; nil if it is neither.
@@ -61,6 +98,14 @@ func behind(x any) (*os.File, int64) {
 		return x.InFile()
 	}
 	return nil, 0
+}
+
+// cloneRange makes the blocks of both files the same, and reports whether it
+// did: the filesystem must be able to, and everything be whole blocks.
+func cloneRange(out *os.File, to int64, in *os.File, from, n int64) bool {
+	return n > 0 && unix.IoctlFileCloneRange(int(out.Fd()), &unix.FileCloneRange{
+		Src_fd: int64(in.Fd()), Src_offset: uint64(from), Src_length: uint64(n), Dest_offset: uint64(to),
+	}) == nil
 }
 
 // copyInKernel copies as much as copy_file_range will. What it will not, for

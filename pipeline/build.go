@@ -113,6 +113,7 @@ func (b *builder) buildAnew(ctx context.Context, plan *plan, start time.Time) (*
 	defer out.Discard()
 
 	d := newDisk(out.File, b.opts)
+	defer d.Close()
 	layout, err := b.write(ctx, plan, out.Name(), d)
 	if err != nil {
 		return nil, err

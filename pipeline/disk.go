@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"bigdisk/image"
+	"bigdisk/image/directio"
 	"bigdisk/image/gpt"
 	"bigdisk/image/verify"
 	"bigdisk/image/verity"
@@ -26,13 +27,14 @@ const diskSize = 1 << 30
 // disk is the image file, in which the filesystem starts at base.
 type disk struct {
 	file   *os.File
+	writer *directio.Writer
 	base   int64
 	mu     sync.Mutex
 	behind image.Extent // what was written last, and the disk has not been told of
 }
 
 func newDisk(f *os.File, o BuildOptions) *disk {
-	d := &disk{file: f}
+	d := &disk{file: f, writer: directio.New(f)}
 	if o.Partition == GPT {
 		d.base = gpt.Align
 	}
@@ -42,10 +44,15 @@ func newDisk(f *os.File, o BuildOptions) *disk {
 // WriteAt, ReadAt and Truncate are those of a file with nothing but the
 // filesystem.
 func (d *disk) WriteAt(p []byte, at int64) (int, error) {
-	n, err := d.file.WriteAt(p, d.base+at)
-	d.Wrote(at, int64(n))
+	n, past, err := d.writer.WriteAt(p, d.base+at)
+	if !past {
+		d.Wrote(at, int64(n))
+	}
 	return n, err
 }
+
+// Close lets the file go, which stays open.
+func (d *disk) Close() error { return d.writer.Close() }
 
 // writeBehind is how many bytes are written before the kernel is told to take
 // them to the disk.
@@ -72,6 +79,9 @@ func (d *disk) Truncate(size int64) error { return d.file.Truncate(d.base + size
 
 // InFile lets data be copied into the file by the kernel.
 func (d *disk) InFile() (*os.File, int64) { return d.file, d.base }
+
+// Direct says that large writes are better than copies through the page cache.
+func (d *disk) Direct() bool { return d.writer.Direct() }
 
 // enclose puts a hash tree behind the filesystem that m describes, and a
 // partition table around both, as far as they were asked for, and describes

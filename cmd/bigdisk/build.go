@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -251,9 +252,24 @@ func (opts *buildOptions) run(do func(pipeline.BuildOptions) error) error {
 	build.Progress = progress.New(nil)
 	display := progress.Show(build.Progress, mode, os.Stderr)
 	build.Logger = newLogger(display)
+	defer spareProcessors(&build)()
 	err = do(build)
 	display.Close()
 	return err
+}
+
+// spareProcessors lets more of Go's threads run than there are workers, until
+// the function that it returns is called. A write that goes to the disk at once
+// keeps a processor until the runtime notices, and gets none after it while
+// others compute: with no more of them than CPUs, an ext4 build takes an eighth
+// longer.
+func spareProcessors(o *pipeline.BuildOptions) (restore func()) {
+	procs := runtime.GOMAXPROCS(0)
+	if o.Jobs == 0 {
+		o.Jobs = procs
+	}
+	runtime.GOMAXPROCS(procs + 2)
+	return func() { runtime.GOMAXPROCS(procs) }
 }
 
 // printResult sums a build up for people.
