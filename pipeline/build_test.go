@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
@@ -23,7 +22,6 @@ import (
 	"bigdisk/bundle/source"
 	"bigdisk/bundle/store"
 	"bigdisk/image"
-	"bigdisk/image/imagetest"
 	"bigdisk/pipeline/progress"
 )
 
@@ -464,42 +462,5 @@ func TestBuildDatabase(t *testing.T) {
 	f.store.paths[drv].files = file("no derivation")
 	if _, err := f.run(t.Context()); err == nil || !strings.Contains(err.Error(), string(drv)) {
 		t.Errorf("a derivation that is none: %v", err)
-	}
-}
-
-// TestBuildDiskFull fills a real disk, with a real image and at any moment.
-func TestBuildDiskFull(t *testing.T) {
-	imagetest.NeedRoot(t, "it mounts a small tmpfs")
-	noGoroutines(t)
-	disk := t.TempDir()
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=1m"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(disk, 0); err != nil {
-			t.Error(err)
-		}
-	})
-	for _, ext := range []string{"sqsh", "ext4"} {
-		for _, fill := range []int{4 << 20, 1<<20 - 2000} { // within the data, and past it
-			f := aBuild(t)
-			f.dir, f.opts.Output = disk, filepath.Join(disk, "disk."+ext)
-			f.opts.Paths = []string{string(f.store.add(t, "noise", file(imagetest.Noise(1, fill))))}
-			opts, err := f.opts.withDefaults()
-			if err != nil {
-				t.Fatal(err)
-			}
-			format, err := newFormat(opts)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b := &builder{opts: opts, format: format, source: f.store}
-			if _, err := b.build(t.Context()); !errors.Is(err, unix.ENOSPC) {
-				t.Errorf("%s, %d bytes: got %v, want %v", ext, fill, err, unix.ENOSPC)
-			}
-			if left := f.files(t); len(left) > 0 {
-				t.Errorf("%s, %d bytes: it left %q", ext, fill, left)
-			}
-		}
 	}
 }

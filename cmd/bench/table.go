@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // row is one line of a table: a contender, what it cost at best, and the size
@@ -49,7 +51,15 @@ func (c cost) cells() []string { return []string{seconds(c.wall), seconds(c.cpu)
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
 
-func peak(bytes int64) string { return fmt.Sprintf("%.0f MB", float64(bytes)/1e6) }
+// peak shows memory. What the kernel says of a process is never less than what
+// the one that started it took at that moment.
+func peak(bytes int64) string {
+	var own unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &own) == nil && bytes <= own.Maxrss<<10 {
+		return fmt.Sprintf("≤ %.0f MB", float64(bytes)/1e6)
+	}
+	return fmt.Sprintf("%.0f MB", float64(bytes)/1e6)
+}
 
 func megabytes(bytes int64) string {
 	if bytes == 0 {
