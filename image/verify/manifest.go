@@ -9,8 +9,12 @@ import (
 	"bigdisk/image/read"
 )
 
-// manifestPath finds what the manifest says of a path, nil if nothing.
+// manifestPath finds what the manifest, if there is one, says of a path; nil if
+// nothing.
 func (v *verifier) manifestPath(p store.Path) *image.ManifestPath {
+	if v.Manifest == nil {
+		return nil
+	}
 	paths := v.Manifest.Paths
 	i, ok := slices.BinarySearchFunc(paths, p, func(m image.ManifestPath, p store.Path) int { return strings.Compare(string(m.Path), string(p)) })
 	if !ok {
@@ -51,28 +55,6 @@ func (v *verifier) compareManifestRow(m *image.ManifestPath) {
 	if m.NarSize != r.size {
 		v.errorf(ManifestNarSize, string(m.Path), "its NAR size is %d in the manifest and %d in the database", m.NarSize, r.size)
 	}
-}
-
-// compareManifestPath holds the number of files in a path against the manifest.
-func (v *verifier) compareManifestPath(p store.Path, files int64) {
-	if v.Manifest == nil {
-		return
-	}
-	if m := v.manifestPath(p); m != nil && m.Files != files {
-		v.errorf(ManifestFiles, string(p), "it has %d files on the disk and %d in the manifest", files, m.Files)
-	}
-}
-
-// manifestSums returns the sums that the manifest has of a path's files; ok is
-// false if it has none of any.
-func (v *verifier) manifestSums(p store.Path) (sums image.FileSums, ok bool) {
-	if v.Manifest == nil {
-		return nil, false
-	}
-	if m := v.manifestPath(p); m != nil {
-		return m.Sums, true
-	}
-	return nil, false
 }
 
 // compareTotals holds the manifest's counts against what was seen. It has

@@ -172,10 +172,17 @@ func newPathReader(ctx context.Context, v *verifier, progress Counter) *pathRead
 func (w *pathReader) check(i int) error {
 	n := &w.v.names[i]
 	w.at, w.row, w.files = string(n.path), n.row, 0
-	w.sums, w.summed = w.v.manifestSums(n.path)
+	m := w.v.manifestPath(n.path)
+	if w.sums, w.summed = nil, m != nil; m != nil {
+		w.sums = m.Sums
+	}
 	w.nar.reset()
 	clear(w.mentioned)
 	err := read.Guard("reading "+w.at, func() error {
+		// First, so that a disk is read once: what is unpacked then is in memory.
+		if err := w.v.checkPacked(w.ctx, m); err != nil {
+			return err
+		}
 		top, err := w.v.im.Node(&n.entry)
 		if err != nil {
 			return err
@@ -191,7 +198,9 @@ func (w *pathReader) check(i int) error {
 	}
 	hash, size := w.nar.sum()
 	w.compare(hash, size)
-	w.v.compareManifestPath(n.path, w.files)
+	if m != nil && m.Files != w.files {
+		w.v.errorf(ManifestFiles, w.at, "it has %d files on the disk and %d in the manifest", w.files, m.Files)
+	}
 	if len(w.sums) > 0 {
 		w.v.errorf(ManifestSum, w.at, "the manifest has sums of %d more files than there are", len(w.sums))
 	}

@@ -6,15 +6,13 @@ import (
 	"fmt"
 	"io"
 
-	"golang.org/x/sync/errgroup"
-
 	"bigdisk/image"
 	"bigdisk/image/read"
 	"bigdisk/image/verity"
 )
 
-// checkWhole checks what the manifest says of the image's bytes: length, the
-// sums of metadata and data as they lie there, and the dm-verity tree.
+// checkWhole checks what the manifest says of the image's bytes besides store
+// paths' data: length, the sum of the metadata, and the dm-verity tree.
 func (v *verifier) checkWhole(ctx context.Context) error {
 	if v.Manifest == nil {
 		return nil
@@ -36,7 +34,7 @@ func (v *verifier) checkHash(ctx context.Context) error {
 			return nil
 		}
 	}
-	progress := v.stage("image hash", want.Metadata.Bytes()+v.packedBytes())
+	progress := v.stage("image hash", want.Metadata.Bytes())
 	defer progress.Finish()
 	got, err := image.HashExtents(ctx, v.im.Disk(), want.Metadata.Extents, progress.Add)
 	if err != nil {
@@ -45,49 +43,21 @@ func (v *verifier) checkHash(ctx context.Context) error {
 	if got != want.Metadata.SHA256 {
 		v.errorf(StaleHash, "", "its metadata has the SHA-256 %s, but the manifest says %s", got, want.Metadata.SHA256)
 	}
-	return v.checkPacked(ctx, progress)
+	return nil
 }
 
-// packedBytes is how many bytes checkPacked reads.
-func (v *verifier) packedBytes() (sum int64) {
-	if v.info.Format != read.Squashfs {
-		return 0
-	}
-	for i := range v.Manifest.Paths {
-		for _, x := range v.Manifest.Paths[i].Data {
-			sum += x.Length
-		}
-	}
-	return sum
-}
-
-// checkPacked holds the data of store paths, as it lies compressed in a
-// squashfs, against its sums. What is not compressed is read when NARs are
+// checkPacked holds the data of a store path, as it lies compressed in a
+// squashfs, against its sum. What is not compressed is summed as its NAR is
 // hashed.
-func (v *verifier) checkPacked(ctx context.Context, progress Counter) error {
-	if v.info.Format != read.Squashfs {
+func (v *verifier) checkPacked(ctx context.Context, p *image.ManifestPath) error {
+	if p == nil || v.info.Format != read.Squashfs || p.DataSum == nil && len(p.Data) == 0 && len(p.Sums) == 0 {
 		return nil
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(v.Jobs)
-	for i := range v.Manifest.Paths {
-		if ctx.Err() != nil {
-			break
-		}
-		group.Go(func() error { return v.checkData(ctx, &v.Manifest.Paths[i], progress) })
+	sum, err := image.SumData(ctx, v.im.Disk(), p.Data, p.Sums, func(int64) {})
+	if err != nil {
+		return err
 	}
-	return group.Wait()
-}
-
-func (v *verifier) checkData(ctx context.Context, p *image.ManifestPath, progress Counter) error {
-	if p.DataSum == nil && len(p.Data) == 0 && len(p.Sums) == 0 {
-		return nil
-	}
-	sum, err := image.SumData(ctx, v.im.Disk(), p.Data, p.Sums, progress.Add)
-	switch {
-	case err != nil:
-		return fmt.Errorf("%s: %w", p.Path, err)
-	case p.DataSum == nil || sum != *p.DataSum:
+	if p.DataSum == nil || sum != *p.DataSum {
 		v.errorf(StaleHash, string(p.Path), "its data has the BLAKE3 %s, but the manifest says %s", sum, p.DataSum)
 	}
 	return nil
