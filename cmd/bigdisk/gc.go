@@ -31,7 +31,8 @@ that no rollout refers to, that are not among the newest (retention.keepVersions
 are old enough (retention.minAge) and not protected. With --delete, look twice, and
 delete the disks, snapshots, images and objects that both looks found. Only what
 has the service's label is touched; nothing is deleted that may be used where
-something cannot be read. Without --delete nothing is changed.`,
+something cannot be read, and then the exit status is 1. Without --delete nothing
+is changed.`,
 		Example: "  bigdisk gc\n  bigdisk gc --delete --wait 10m --json",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -16,6 +16,7 @@ import (
 
 	"bigdisk/gcp/bucket"
 	"bigdisk/gcp/fleet"
+	"bigdisk/gcp/gc"
 	"bigdisk/gcp/gce"
 	"bigdisk/gcp/rollout"
 	fleetcloud "bigdisk/gcp/rollout/cloud"
@@ -172,6 +173,8 @@ func hinted(err error) error {
 		return hintedError{err, "hosts.filter in the configuration says which instances are the fleet's"}
 	case errors.Is(err, rollout.ErrUnpublished), errors.Is(err, rollout.ErrNothing):
 		return hintedError{err, "bigdisk publish makes disks; --version names one of the versions"}
+	case errors.Is(err, gc.ErrUnread):
+		return hintedError{err, "what is not affected was looked at all the same: run it again when the rest answers"}
 	case errors.Is(err, context.Canceled):
 		return hintedError{errors.New("interrupted; hosts in change are as they are"), "bigdisk rollout start goes on, on any machine"}
 	}

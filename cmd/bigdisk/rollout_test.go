@@ -253,6 +253,13 @@ func (y *rolloutYard) checkGC() {
 	if err != nil || !bytes.Contains(out, []byte("a rollout refers to it")) || !bytes.Contains(out, []byte("0 deleted")) {
 		y.t.Errorf("gc: %v\n%s", err, out)
 	}
+	y.compute.SetUnreachable(true, "us-east1-b")
+	defer y.compute.SetUnreachable(false, "us-east1-b")
+	cmd := y.bigdisk("gc", "--config", y.config)
+	if out, err = cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 1 || !bytes.Contains(out, []byte("not everything could be read: prod-1/us-east1-b")) ||
+		!bytes.Contains(out, []byte("hint: ")) || !bytes.Contains(out, []byte("0 may go")) {
+		y.t.Errorf("gc, with a zone that cannot be read: %v\n%s", err, out)
+	}
 }
 
 // waitFor reads the status until it is as wanted.

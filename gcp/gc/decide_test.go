@@ -170,6 +170,7 @@ func (n nowhere) List(ctx context.Context, in, prefix string) ([]bucket.Attrs, e
 // state that is not there: that is not the same as no rollout.
 func TestNoBucketIsNoState(t *testing.T) {
 	h := newHistory(1)
+	clear(h.unreachable)
 	h.now = h.now.Add(60 * 24 * time.Hour)
 	for state, want := range map[string]error{"gs://b/rollouts": nil, "gs://typo/rollouts": bucket.ErrNotFound} {
 		h.cfg.State = state

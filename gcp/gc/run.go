@@ -93,25 +93,54 @@ type Report struct {
 // ErrFailed is wrapped by errors about things that could not be deleted.
 var ErrFailed = errors.New("not everything could be deleted")
 
+// ErrUnread is wrapped by the error about zones and projects that could not be
+// read: what is there was not looked at, and nothing of it deleted.
+var ErrUnread = errors.New("not everything could be read")
+
 // Run looks, and with Options.Delete waits, looks again, and deletes what both
-// looks say may go. The report is there also with an error.
+// looks say may go. What cannot be read ends nothing, but is an error that wraps
+// [ErrUnread]. The report is there also with an error.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	o.fill()
-	report := &Report{Service: o.Config.Service, Deleted: []Resource{}, Delete: []Resource{}, Failed: map[string]string{}, Spared: map[string]string{}, Unknown: map[string]string{}}
+	report := &Report{
+		Service: o.Config.Service, Versions: []Version{}, Deleted: []Resource{}, Delete: []Resource{},
+		Failed: map[string]string{}, Spared: map[string]string{}, Unknown: map[string]string{},
+	}
+	err := o.run(ctx, report)
+	if ctx.Err() == nil {
+		err = errors.Join(err, report.unread())
+	}
+	return report, err
+}
+
+// unread is the error about what could not be read; nil if all could.
+func (r *Report) unread() error {
+	names := slices.Sorted(maps.Keys(r.Unknown))
+	switch len(names) {
+	case 0:
+		return nil
+	case 1:
+		return fmt.Errorf("%w: %s", ErrUnread, names[0])
+	}
+	return fmt.Errorf("%w: %s, and %d more", ErrUnread, names[0], len(names)-1)
+}
+
+// run is [Run], into a report.
+func (o *Options) run(ctx context.Context, report *Report) error {
 	first, err := o.look(ctx, report)
 	if err != nil || !o.Delete || len(first.Delete) == 0 {
-		return report, err
+		return err
 	}
 	o.Log.Info("looking again before anything is deleted", "in", o.Wait, "candidates", len(first.Delete))
 	if err := o.Sleep(ctx, o.Wait); err != nil {
-		return report, err
+		return err
 	}
 	second, err := o.look(ctx, report)
 	if err != nil {
-		return report, err
+		return err
 	}
 	report.Delete = both(first.Delete, second.Delete)
-	return report, o.sweep(ctx, report)
+	return o.sweep(ctx, report)
 }
 
 // look takes one look.
