@@ -7,6 +7,7 @@ package directio
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync/atomic"
 	"unsafe"
@@ -29,9 +30,14 @@ const least = 64 << 10
 // goroutines, like those of an *os.File.
 type Writer struct {
 	file   *os.File
-	direct *os.File // the same file, opened with O_DIRECT; nil if that failed
+	direct writer // the same file, opened with O_DIRECT; nil if that failed
 	// refused is set once the filesystem has refused such a write.
 	refused atomic.Bool
+}
+
+type writer interface {
+	io.WriterAt
+	io.Closer
 }
 
 // New returns a Writer for f, which stays the caller's. A filesystem without
@@ -59,10 +65,12 @@ func (w *Writer) WriteAt(p []byte, at int64) (n int, past bool, err error) {
 		return n, false, err
 	}
 	n, err = w.direct.WriteAt(p, at)
-	if n == 0 && errors.Is(err, unix.EINVAL) {
+	if errors.Is(err, unix.EINVAL) {
+		// Refused is the whole, or what was left to write after a part that
+		// ended at an odd place.
 		w.refused.Store(true)
-		n, err = w.file.WriteAt(p, at)
-		return n, false, err
+		rest, err := w.file.WriteAt(p[n:], at+int64(n))
+		return n + rest, false, err
 	}
 	return n, true, err
 }

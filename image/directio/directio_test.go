@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // buffer returns n random bytes that start at a multiple of Align, and off
@@ -90,6 +92,36 @@ func TestRefused(t *testing.T) {
 		}
 	}
 	if got, err := os.ReadFile(f.Name()); err != nil || !bytes.Equal(got, p) {
+		t.Errorf("the file is not what was written, %v", err)
+	}
+}
+
+// short writes only a part of what is asked, and refuses the rest, which is no
+// longer aligned.
+type short struct{ *os.File }
+
+func (f short) WriteAt(p []byte, at int64) (int, error) {
+	n, err := f.File.WriteAt(p[:len(p)/2+1], at)
+	if err == nil {
+		err = &os.PathError{Op: "write", Path: f.Name(), Err: unix.EINVAL}
+	}
+	return n, err
+}
+
+// TestShort wants what is left of a write that was done in part to be written
+// too.
+func TestShort(t *testing.T) {
+	f := create(t)
+	w := &Writer{file: f, direct: short{f}}
+	want := []byte{}
+	for i := range 2 {
+		p := buffer(128<<10, 0)
+		want = append(want, p...)
+		if n, past, err := w.WriteAt(p, int64(i*len(p))); n != len(p) || past || err != nil {
+			t.Errorf("%d of %d bytes, past the page cache: %v, %v", n, len(p), past, err)
+		}
+	}
+	if got, err := os.ReadFile(f.Name()); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("the file is not what was written, %v", err)
 	}
 }
