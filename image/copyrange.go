@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -30,8 +31,8 @@ type Direct interface{ Direct() bool }
 // CopyRange copies n bytes of src, from byte from on, to byte to of dst. Where
 // both are in files of a filesystem that can share blocks, they share them.
 // Elsewhere the kernel copies if both are in files, unless dst is better
-// written to.
-func CopyRange(dst io.WriterAt, to int64, src io.ReaderAt, from, n int64) error {
+// written to. A cancelled ctx ends the copy soon, with its error.
+func CopyRange(ctx context.Context, dst io.WriterAt, to int64, src io.ReaderAt, from, n int64) error {
 	out, outAt := behind(dst)
 	in, inAt := behind(src)
 	if out != nil && in != nil {
@@ -39,7 +40,7 @@ func CopyRange(dst io.WriterAt, to int64, src io.ReaderAt, from, n int64) error 
 			return nil
 		}
 		if d, ok := dst.(Direct); !ok || !d.Direct() || to%copyAlign != 0 {
-			done, err := copyInKernel(out, outAt+to, in, inAt+from, n)
+			done, err := copyInKernel(ctx, out, outAt+to, in, inAt+from, n)
 			if err != nil {
 				return fmt.Errorf("copying %d bytes to byte %d: %w", n, to, err)
 			}
@@ -49,24 +50,27 @@ func CopyRange(dst io.WriterAt, to int64, src io.ReaderAt, from, n int64) error 
 			to, from, n = to+done, from+done, n-done
 		}
 	}
-	return copyData(dst, to, src, from, n)
+	return copyData(ctx, dst, to, src, from, n)
 }
 
-// copyPiece is how much is read and written at once, in bytes, copyAlign what
-// its place in a destination should be a multiple of, and copiers how many do
-// so at a time: a read and a write can go on beside each other.
+// copyPiece is how much is read and written at once, in bytes, kernelPiece how
+// much the kernel copies before it is asked whether to go on, copyAlign what a
+// copy's place in a destination should be a multiple of, and copiers how many
+// read and write at a time: a read and a write can go on beside each other.
 const (
-	copyPiece = 1 << 20
-	copyAlign = 4096
-	copiers   = 2
+	copyPiece   = 1 << 20
+	kernelPiece = 32 << 20
+	copyAlign   = 4096
+	copiers     = 2
 )
 
 // copyBuffers recycles buffers: there are many copies, one after the other.
 var copyBuffers = sync.Pool{New: func() any { return new([copyPiece]byte) }}
 
-func copyData(dst io.WriterAt, to int64, src io.ReaderAt, from, n int64) error {
+// copyData reads and writes. Its copiers stop at the first failure.
+func copyData(ctx context.Context, dst io.WriterAt, to int64, src io.ReaderAt, from, n int64) error {
 	var next atomic.Int64
-	var group errgroup.Group
+	group, ctx := errgroup.WithContext(ctx)
 	for range min(copiers, (n+copyPiece-1)/copyPiece) {
 		group.Go(func() error {
 			buf := copyBuffers.Get().(*[copyPiece]byte)
@@ -75,6 +79,9 @@ func copyData(dst io.WriterAt, to int64, src io.ReaderAt, from, n int64) error {
 				at := next.Add(copyPiece) - copyPiece
 				if at >= n {
 					return nil
+				}
+				if err := ctx.Err(); err != nil {
+					return err
 				}
 				p := buf[:min(n-at, copyPiece)]
 				if err := ReadFull(src, p, from+at); err != nil {
@@ -110,10 +117,13 @@ func cloneRange(out *os.File, to int64, in *os.File, from, n int64) bool {
 
 // copyInKernel copies as much as copy_file_range will. What it will not, for
 // the files are on other filesystems or on one that cannot, is left to do.
-func copyInKernel(out *os.File, to int64, in *os.File, from, n int64) (done int64, err error) {
+func copyInKernel(ctx context.Context, out *os.File, to int64, in *os.File, from, n int64) (done int64, err error) {
 	for done < n {
+		if err := ctx.Err(); err != nil {
+			return done, err
+		}
 		at, into := from+done, to+done
-		got, err := unix.CopyFileRange(int(in.Fd()), &at, int(out.Fd()), &into, int(min(n-done, 1<<30)), 0)
+		got, err := unix.CopyFileRange(int(in.Fd()), &at, int(out.Fd()), &into, int(min(n-done, kernelPiece)), 0)
 		switch {
 		case err == unix.EINTR:
 			continue

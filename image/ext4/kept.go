@@ -1,6 +1,7 @@
 package ext4
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -105,6 +106,7 @@ func (b *builder) stays(k *image.Kept, key contentKey, twin uint32) (bool, error
 // dataWriter writes batches' pieces. It joins copies that go on where the one
 // before ended.
 type dataWriter struct {
+	ctx  context.Context // ends copies early
 	file File
 	copy piece
 }
@@ -162,7 +164,7 @@ func (d *dataWriter) endCopy() error {
 	if c.from == nil {
 		return nil
 	}
-	err := image.CopyRange(d.file, c.at*blockSize, c.from, c.source*blockSize, c.blocks*blockSize)
+	err := image.CopyRange(d.ctx, d.file, c.at*blockSize, c.from, c.source*blockSize, c.blocks*blockSize)
 	if err != nil {
 		return fmt.Errorf("data of the earlier image: %w", err)
 	}

@@ -99,7 +99,7 @@ func newWriter(ctx context.Context, f File, opts Options, build *builder) *Write
 	}
 	disk := make(chan *batch, 1)
 	group.Go(func() error { return w.buildBatches(disk) })
-	group.Go(func() error { return w.writeBatches(disk) })
+	group.Go(func() error { return w.writeBatches(stages, disk) })
 	return w
 }
 
@@ -128,8 +128,8 @@ func (w *Writer) buildBatches(disk chan<- *batch) error {
 }
 
 // writeBatches is the third stage.
-func (w *Writer) writeBatches(disk <-chan *batch) error {
-	out := dataWriter{file: w.file}
+func (w *Writer) writeBatches(ctx context.Context, disk <-chan *batch) error {
+	out := dataWriter{ctx: ctx, file: w.file}
 	for b := range disk {
 		if err := out.write(b); err != nil {
 			return err

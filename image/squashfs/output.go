@@ -1,6 +1,7 @@
 package squashfs
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/zeebo/blake3"
@@ -12,6 +13,7 @@ import (
 // images. Small writes are gathered, and so are copies that go on where the one
 // before ended. While a sum is open, it takes in every byte.
 type output struct {
+	ctx context.Context // ends copies early
 	f   File
 	pos int64 // where the next byte goes
 	buf []byte
@@ -93,6 +95,9 @@ func (o *output) endCopy() error {
 	o.copies = copying{}
 	o.pos -= c.n
 	for c.n > 0 {
+		if err := o.ctx.Err(); err != nil {
+			return err
+		}
 		if o.copyBuf == nil {
 			o.copyBuf = make([]byte, gather)
 		}
@@ -126,7 +131,7 @@ func (o *output) copyWhole() (*image.DataSum, error) {
 	}
 	done := *c
 	*c = copying{}
-	return done.unit.DataSum, image.CopyRange(o.f, o.start, done.unit.Image, done.from, done.n)
+	return done.unit.DataSum, image.CopyRange(o.ctx, o.f, o.start, done.unit.Image, done.from, done.n)
 }
 
 // startSum begins a sum of what comes next.

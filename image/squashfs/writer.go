@@ -96,7 +96,7 @@ func NewWriter(ctx context.Context, f File, opts Options) (*Writer, error) {
 	w := &Writer{opts: opts, back: back, hash: filesum.New()}
 	ctx, w.cancel = context.WithCancelCause(ctx)
 	w.group, w.ctx = errgroup.WithContext(ctx)
-	back.ctx = w.ctx
+	back.ctx, back.out.ctx = w.ctx, w.ctx
 
 	ahead := opts.blocksAhead()
 	w.work = make(chan *block, ahead)
