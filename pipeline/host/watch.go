@@ -46,12 +46,13 @@ func (w WatchOptions) fill() WatchOptions {
 	return w
 }
 
-// Watch does what [Mount] does whenever disks come or go, and goes on until ctx
-// ends. A heartbeat looks at the current disk again before it says that all is
+// Watch does what [Mount] does whenever disks come or go, or the current one is
+// no longer mounted, and goes on until ctx ends. A heartbeat looks at the current disk again before it says that all is
 // well. Failures are logged and reported, and end nothing.
 func Watch(ctx context.Context, o Options, w WatchOptions) error {
 	o, w = o.fill(), w.fill()
-	if _, err := newLayout(o.MountRoot, o.Service); err != nil {
+	l, err := newLayout(o.MountRoot, o.Service)
+	if err != nil {
 		return err
 	}
 	if o.Reporter != nil {
@@ -63,7 +64,7 @@ func Watch(ctx context.Context, o Options, w WatchOptions) error {
 	}
 	tick := time.NewTicker(w.Poll)
 	defer tick.Stop()
-	watch := &watch{Options: o, every: w}
+	watch := &watch{Options: o, every: w, layout: l}
 	for first := true; ; first = false {
 		watch.once(ctx)
 		if first {
@@ -80,9 +81,11 @@ func Watch(ctx context.Context, o Options, w WatchOptions) error {
 // watch is what has been seen so far.
 type watch struct {
 	Options
-	every WatchOptions
+	every  WatchOptions
+	layout layout
 
 	seen   []Device      // at the last round
+	left   bool          // the last round left a disk mounted as current
 	last   time.Time     // of the last round
 	retry  time.Duration // to the next one, if that did not end as it should; else 0
 	said   string        // the last failure that was logged
@@ -96,7 +99,7 @@ func (w *watch) once(ctx context.Context) {
 	if w.retry > 0 {
 		wait = min(wait, w.retry)
 	}
-	if !w.last.IsZero() && slices.Equal(devices, w.seen) && time.Since(w.last) < wait {
+	if !w.last.IsZero() && slices.Equal(devices, w.seen) && !w.lost() && time.Since(w.last) < wait {
 		return
 	}
 	result, err := Mount(ctx, w.Options)
@@ -107,6 +110,7 @@ func (w *watch) once(ctx context.Context) {
 		w.retry = 0
 	}
 	w.seen, w.last, w.retry = devices, time.Now(), w.nextRetry(err)
+	w.left = result != nil && result.Current != ""
 	if w.status = "nothing is mounted"; result != nil && result.Current != "" {
 		w.status = fmt.Sprintf("%s is current", result.Path)
 	}
@@ -118,6 +122,20 @@ func (w *watch) once(ctx context.Context) {
 		return
 	}
 	w.said = ""
+}
+
+// lost reports whether somebody has unmounted what the last round left as the
+// current disk, or taken its name away.
+func (w *watch) lost() bool {
+	if !w.left {
+		return false
+	}
+	current, err := w.layout.current()
+	if err != nil || current == "" {
+		return err == nil
+	}
+	at, err := mountAt(w.layout.at(current))
+	return err == nil && at == nil
 }
 
 // nextRetry is how long to wait after a round: 0 if all is well, and longer each

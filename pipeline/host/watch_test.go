@@ -100,6 +100,36 @@ func hide(t *testing.T, name string, away bool) {
 	}
 }
 
+// TestWatchUnmounted has somebody unmount the current disk, and take its name
+// away: neither waits for the next heartbeat.
+func TestWatchUnmounted(t *testing.T) {
+	h := newHost(t)
+	reports := make(waiting, 1000)
+	h.Reporter = reports
+	h.attach("v1.sqsh", "v1")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Watch(ctx, h.Options, WatchOptions{Poll: 10 * time.Millisecond, Heartbeat: time.Hour})
+	}()
+	ok := func(r guest.Report) bool { return r.Health == guest.OK }
+	reports.until(t, "v1 is well", ok)
+	for name, take := range map[string]func() error{
+		"unmounted": func() error { return unmountAll(filepath.Join(h.MountRoot, "nix/v1"), true) },
+		"unnamed":   func() error { return os.Remove(filepath.Join(h.MountRoot, "nix/current")) },
+	} {
+		if err := take(); err != nil {
+			t.Fatal(err)
+		}
+		reports.until(t, "v1 is well though it was "+name, ok)
+		h.wantCurrent("v1")
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestHeartbeat(t *testing.T) {
 	h := newHost(t)
 	reports := make(waiting, 1000)
