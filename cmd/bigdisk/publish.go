@@ -174,7 +174,7 @@ func publishWith(ctx context.Context, opts *publishOptions, config *fleet.Config
 	}
 	uploader.Archive.Level, p.Uploader = opts.Level, uploader
 	if p.Format == publish.FormatRaw {
-		return publish.Run(ctx, p)
+		return stages.run(ctx, p)
 	}
 	compute, err := gce.New(ctx, gce.Options{
 		Endpoint: config.ComputeEndpoint, MutationsPerSecond: config.Publish.MutationsPerSecond, Logger: log,
@@ -189,7 +189,7 @@ func publishWith(ctx context.Context, opts *publishOptions, config *fleet.Config
 			return nil, err
 		}
 	}
-	return publish.Run(ctx, p)
+	return stages.run(ctx, p)
 }
 
 // manifestFile is where the manifest is that goes with the image.

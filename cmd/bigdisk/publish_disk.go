@@ -71,6 +71,19 @@ type publishStages struct {
 	items  *progress.Stage
 }
 
+// run publishes. The stages have ended if that went well.
+func (s *publishStages) run(ctx context.Context, p publish.Options) (*publish.Report, error) {
+	r, err := publish.Run(ctx, p)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, stage := range []*progress.Stage{s.upload, s.items} {
+		if err == nil && stage != nil {
+			stage.Finish()
+		}
+	}
+	return r, err
+}
+
 // sent counts bytes of the image that are in the bucket.
 func (s *publishStages) sent(n int64) {
 	s.mu.Lock()

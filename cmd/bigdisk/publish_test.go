@@ -170,6 +170,13 @@ func TestPublishExample(t *testing.T) {
 	objects := []string{"disk.raw.tar.gz", "manifest.json"}
 	c.wantOnce(r.Version, objects...)
 
+	var told bytes.Buffer
+	plain := c.command("--progress", "plain", image)
+	plain.Stderr = &told
+	if err := plain.Run(); err != nil || !strings.Contains(told.String(), "publish: 8 steps in ") || strings.Contains(told.String(), "stopped") {
+		t.Errorf("what it tells while it publishes: %v\n%s", err, &told)
+	}
+
 	began := time.Now()
 	again, stderr, err := c.publish(image)
 	took := time.Since(began)
