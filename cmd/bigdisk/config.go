@@ -14,6 +14,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 )
 
 // maxConfigSize bounds a configuration file, in bytes.
@@ -92,7 +93,7 @@ func configError(file string, err error) error {
 
 // readSmall reads a file of at most limit bytes.
 func readSmall(file string, limit int64) ([]byte, error) {
-	f, err := os.Open(file)
+	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO that nobody writes to is empty
 	if err != nil {
 		return nil, err
 	}

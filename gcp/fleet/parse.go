@@ -10,6 +10,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"golang.org/x/sys/unix"
 )
 
 // The YAML parser's time grows with the square of a line's length and of how
@@ -23,7 +24,7 @@ const (
 // Load reads a fleet.yaml. Every fault in it is an [*Error], and they are
 // joined.
 func Load(path string) (*Config, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a FIFO that nobody writes to is empty
 	if err != nil {
 		return nil, err
 	}
