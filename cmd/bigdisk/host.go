@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"bigdisk/pipeline/host"
+	"bigdisk/pipeline/host/modenv"
 )
 
 func newHost() *cobra.Command {
@@ -45,10 +46,13 @@ func (o *serviceOptions) addDeviceDir(f *pflag.FlagSet) {
 	f.StringVar(&o.DeviceDir, "device-dir", host.DefaultDeviceDir, "look for google-SERVICE-VERSION, a disk or an image file, in this `DIRECTORY`")
 }
 
-// check makes sure that there is a service.
+// check makes sure that there is a service, and that it can be one.
 func (o *serviceOptions) check(cmd *cobra.Command) error {
 	if o.Service == "" {
 		return usageError{errors.New("it takes --service"), "see " + cmd.CommandPath() + " --help"}
+	}
+	if _, err := modenv.Current(o.MountRoot, o.Service); err != nil {
+		return usageError{err, "see " + cmd.CommandPath() + " --help"}
 	}
 	return nil
 }
