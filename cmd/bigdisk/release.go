@@ -112,6 +112,8 @@ func hintedRelease(err error, config string) error {
 		return hintedError{err, "undo the changes to go on with it, or give it up with " + again + " --abandon"}
 	case errors.Is(err, release.ErrBusy):
 		return hintedError{err, "wait for it"}
+	case errors.Is(err, release.ErrJournal):
+		return hintedError{err, "put back a copy of it, or move it away: then a run begins anew, and finds what is published already"}
 	case errors.Is(err, errNotSound):
 		return hintedError{err, again + " --abandon builds it anew"}
 	case errors.As(err, new(*publish.IncompleteError)):

@@ -1,7 +1,11 @@
 package release
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -21,10 +25,17 @@ func (j *Journal) next(o *Options) (begun, error) {
 		}
 		return begun{entry: e}, nil
 	}
-	if last := j.Last(); last != nil && last.Inputs == o.Inputs {
+	if last := j.Last(); last != nil && last.Inputs == o.Inputs && !last.lost(o.Dir) {
 		return begun{entry: last, nothing: true}, nil
 	}
 	return begun{entry: j.fresh(o), fresh: true}, nil
+}
+
+// lost tells whether the image of a run that published nothing, and is all that
+// the run made, is not in the directory any more.
+func (e *Entry) lost(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, e.Image))
+	return e.stage(StagePublish) == nil && errors.Is(err, fs.ErrNotExist)
 }
 
 // fresh is a new run.

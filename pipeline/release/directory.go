@@ -67,6 +67,9 @@ func readJournal(dir, service string) (*Journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: %w: it is no regular file", name, ErrJournal)
+	}
 	if info.Size() > maxJournal {
 		return nil, fmt.Errorf("journal %s: %d bytes are too many for a journal", name, info.Size())
 	}

@@ -3,6 +3,7 @@ package release
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -181,23 +182,28 @@ func (e *Entry) done(name string) bool {
 // in the end, so that it is not believed anything else.
 var imageRule = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*\.[a-z0-9]+$`)
 
-// Decode reads a journal, and refuses what it does not know.
+// ErrJournal is wrapped by errors about files that are not a journal, or not a
+// whole one.
+var ErrJournal = errors.New("not a journal")
+
+// Decode reads a journal, and refuses what it does not know. What is damaged wraps
+// [ErrJournal].
 func Decode(data []byte) (*Journal, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	j := new(Journal)
 	if err := dec.Decode(j); err != nil {
-		return nil, fmt.Errorf("not a journal: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrJournal, err)
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return nil, fmt.Errorf("not a journal: something follows it")
+		return nil, fmt.Errorf("%w: something follows it", ErrJournal)
 	}
 	if j.Schema != Schema {
-		return nil, fmt.Errorf("a journal of form %d: this program reads form %d", j.Schema, Schema)
+		return nil, fmt.Errorf("a journal of form %d: this program reads form %d; use the one that wrote it", j.Schema, Schema)
 	}
 	for i, e := range j.Runs {
 		if err := e.check(i == len(j.Runs)-1); err != nil {
-			return nil, fmt.Errorf("not a journal: run %d: %w", i+1, err)
+			return nil, fmt.Errorf("%w: run %d: %w", ErrJournal, i+1, err)
 		}
 	}
 	return j, nil
