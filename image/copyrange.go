@@ -2,7 +2,6 @@ package image
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -40,10 +39,7 @@ func CopyRange(ctx context.Context, dst io.WriterAt, to int64, src io.ReaderAt, 
 			return nil
 		}
 		if d, ok := dst.(Direct); !ok || !d.Direct() || to%copyAlign != 0 {
-			done, err := copyInKernel(ctx, out, outAt+to, in, inAt+from, n)
-			if err != nil {
-				return fmt.Errorf("copying %d bytes to byte %d: %w", n, to, err)
-			}
+			done := copyInKernel(ctx, out, outAt+to, in, inAt+from, n)
 			if t, ok := dst.(Told); ok {
 				t.Wrote(to, done)
 			}
@@ -115,27 +111,20 @@ func cloneRange(out *os.File, to int64, in *os.File, from, n int64) bool {
 	}) == nil
 }
 
-// copyInKernel copies as much as copy_file_range will. What it will not, for
-// the files are on other filesystems or on one that cannot, is left to do.
-func copyInKernel(ctx context.Context, out *os.File, to int64, in *os.File, from, n int64) (done int64, err error) {
-	for done < n {
-		if err := ctx.Err(); err != nil {
-			return done, err
-		}
+// copyInKernel copies as much as copy_file_range will, and returns how much that
+// is. What it will not is left to do, whatever the reason: if there is one for
+// which no copy can be made, reading or writing will meet it, and know in which
+// of the files.
+func copyInKernel(ctx context.Context, out *os.File, to int64, in *os.File, from, n int64) (done int64) {
+	for done < n && ctx.Err() == nil {
 		at, into := from+done, to+done
 		got, err := unix.CopyFileRange(int(in.Fd()), &at, int(out.Fd()), &into, int(min(n-done, kernelPiece)), 0)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case errors.Is(err, unix.EXDEV), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS),
-			errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPERM), err == nil && got == 0:
-			return done, nil
-		case err != nil:
-			return done, err
+		if err != unix.EINTR && (err != nil || got == 0) {
+			return done
 		}
-		done += int64(got)
+		done += int64(max(got, 0))
 	}
-	return done, nil
+	return done
 }
 
 // ReadFull fills p from byte at of r on; less is an error.

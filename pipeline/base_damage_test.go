@@ -231,3 +231,59 @@ func TestBaseSums(t *testing.T) {
 		t.Error("with an optional base the image is another")
 	}
 }
+
+// TestBaseCutShort makes a base shorter after its paths have been checked, and
+// before they are copied: the error has to name it, and be one for which a
+// build does without the base, if it may.
+func TestBaseCutShort(t *testing.T) {
+	m := sourcetest.NewMemory()
+	path := m.Add(t, "path", []sourcetest.File{sourcetest.Reg("", imagetest.Noise(1, 300_000))})
+	from := t.TempDir()
+	m.WriteStore(t, from)
+	for _, suffix := range []string{".sqsh", ".raw"} {
+		opts := BuildOptions{From: []string{from}, NoCheckSigs: true, Paths: []string{string(path)}, Output: filepath.Join(t.TempDir(), "base"+suffix)}
+		if suffix == ".raw" {
+			opts.Size = 64 << 20
+		}
+		if _, err := Build(t.Context(), opts); err != nil {
+			t.Fatal(err)
+		}
+		opts.Base = opts.Output
+		opts, err := opts.withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		format, err := newFormat(opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := &builder{opts: opts, format: format}
+		closer, err := b.tryBase(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closer.Close()
+		entries, err := b.base.Unit(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(opts.Base, 4096); err != nil {
+			t.Fatal(err)
+		}
+		out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close()
+		k := entries[0].Kept
+		errs := []error{image.CopyRange(t.Context(), out, 0, k.Unit.Image, k.Unit.Data[0].Offset, k.Unit.Data[0].Length)}
+		if k.ReadTail != nil {
+			errs = append(errs, k.ReadTail(make([]byte, 300_000%b.manifestOptions().BlockSize)))
+		}
+		for _, err := range errs {
+			if !errors.Is(err, base.ErrDamaged) || !strings.Contains(err.Error(), opts.Base) {
+				t.Errorf("%s: error %v, want damage in %s", suffix, err, opts.Base)
+			}
+		}
+	}
+}

@@ -94,7 +94,7 @@ func (b *builder) build(ctx context.Context) (*BuildResult, error) {
 	}
 	defer earlier.Close()
 	result, err := b.buildAnew(ctx, plan, start)
-	if b.base != nil && b.opts.BaseOptional && errors.Is(err, base.ErrDamaged) {
+	if b.base != nil && b.opts.BaseOptional && errors.Is(err, base.ErrDamaged) && ctx.Err() == nil {
 		// Files that lie with paths which the new image has not are looked at
 		// only when they are needed.
 		b.opts.Logger.Warn("building again, without the base", "error", err)

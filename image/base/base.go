@@ -71,6 +71,24 @@ func (f filesystem) InFile() (*os.File, int64) {
 	return file, f.offset
 }
 
+// data is the filesystem as writers copy from it. A writer knows neither the
+// image's name nor that it is a base, so the errors say both.
+type data struct {
+	filesystem
+	name string
+}
+
+func (d data) ReadAt(p []byte, at int64) (int, error) {
+	n, err := d.filesystem.ReadAt(p, at)
+	if n == len(p) {
+		return n, nil
+	}
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, fmt.Errorf("%s: %w: %w", d.name, ErrDamaged, err)
+}
+
 // New opens the image of size bytes in disk, called name, that m describes. It
 // reads the filesystem's structures once, to check them.
 func New(ctx context.Context, name string, disk io.ReaderAt, size int64, m *image.Manifest, opts Options) (*Image, error) {

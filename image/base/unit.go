@@ -34,7 +34,7 @@ func (b *Image) unit(ctx context.Context, path store.Path) ([]Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	u := &unit{base: b, path: p, kept: &image.KeptUnit{Image: b.fs, DataSum: p.DataSum, Release: b.release}, lengths: make(map[int64]uint32)}
+	u := &unit{base: b, path: p, kept: &image.KeptUnit{Image: data{b.fs, b.name}, DataSum: p.DataSum, Release: b.release}, lengths: make(map[int64]uint32)}
 	for _, x := range p.Data {
 		u.kept.Data = append(u.kept.Data, image.Extent{Offset: x.Offset - b.fs.offset, Length: x.Length})
 	}
@@ -97,7 +97,12 @@ func (u *unit) file(n *read.Node, sum image.FileSum) (*image.Kept, error) {
 	}
 	k := &image.Kept{Unit: u.kept, Sum: sum, Place: place}
 	if place.Tail != nil {
-		k.ReadTail = func(p []byte) error { return u.base.im.ReadTail(n, p) }
+		k.ReadTail = func(p []byte) error {
+			if err := u.base.im.ReadTail(n, p); err != nil {
+				return fmt.Errorf("%s: %s: %w: %w", u.base.name, u.path.Path, ErrDamaged, err)
+			}
+			return nil
+		}
 	}
 	if u.owns(place) {
 		u.own = append(u.own, ownFile{n, k})
