@@ -84,16 +84,16 @@ var (
 type Report struct {
 	// Version is what the report is about: the version of the disk that was
 	// attached last, not necessarily the one in use.
-	Version string
-	Health  Health
+	Version string `json:"version"`
+	Health  Health `json:"health"`
 	// Error says why Version failed; "" if it did not.
-	Error string
+	Error string `json:"error,omitempty"`
 	// Current is the version in use; "" if there is none.
-	Current string
+	Current string `json:"current,omitempty"`
 	// BootID is the kernel's /proc/sys/kernel/random/boot_id.
-	BootID string
+	BootID string `json:"bootID"`
 	// Time is when the report was made by the host's clock, in whole seconds.
-	Time time.Time
+	Time time.Time `json:"time"`
 }
 
 // Attributes returns the report as guest attributes, sum included.

@@ -2,6 +2,7 @@ package guest_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -259,6 +260,21 @@ func TestPace(t *testing.T) {
 	}
 	if n := len(strings.Fields(m.take())); time.Since(start) < time.Duration(n-1)*pace {
 		t.Errorf("%d requests in %v", n, time.Since(start))
+	}
+}
+
+// TestJSON is how host status --json shows a report, and how a host remembers it:
+// what it wrote when the keys were in capitals is read, too.
+func TestJSON(t *testing.T) {
+	r := guest.Report{Version: "v2", Health: guest.OK, BootID: "b00t", Time: time.Unix(1770000000, 0).UTC()}
+	text, err := json.Marshal(r)
+	if want := `{"version":"v2","health":"ok","bootID":"b00t","time":"2026-02-02T02:40:00Z"}`; err != nil || string(text) != want {
+		t.Errorf("%s, %v, want %s", text, err, want)
+	}
+	var again guest.Report
+	old := `{"Version":"v2","Health":"ok","Error":"","Current":"","BootID":"b00t","Time":"2026-02-02T02:40:00Z"}`
+	if err := json.Unmarshal([]byte(old), &again); err != nil || again != r {
+		t.Errorf("%+v, %v", again, err)
 	}
 }
 
