@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"bigdisk/bundle/store"
 )
@@ -66,15 +67,23 @@ type ID string
 
 // ParseID checks s.
 func ParseID(s string) (ID, error) {
-	if s == "" || len(s) > MaxIDLen {
-		return "", fmt.Errorf("%w: a module ID has 1 to %d characters, %q has %d", ErrFormat, MaxIDLen, clip(s), len(s))
-	}
-	for i := range len(s) {
-		if !alphanumeric(s[i]) && (i == 0 || strings.IndexByte("+._-", s[i]) < 0) {
-			return "", fmt.Errorf("%w: module ID %q has %q", ErrFormat, s, s[i])
-		}
+	if err := checkID(s); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	return ID(s), nil
+}
+
+// checkID says what keeps s from being a module ID.
+func checkID(s string) error {
+	if s == "" || len(s) > MaxIDLen {
+		return fmt.Errorf("a module ID has 1 to %d characters, %q has %d", MaxIDLen, clip(s), len(s))
+	}
+	for i, r := range s {
+		if r >= utf8.RuneSelf || !alphanumeric(byte(r)) && (i == 0 || !strings.ContainsRune("+._-", r)) {
+			return fmt.Errorf("module ID %q has %q", s, r)
+		}
+	}
+	return nil
 }
 
 func alphanumeric(c byte) bool {

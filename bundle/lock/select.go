@@ -79,10 +79,10 @@ func (f *File) newest(versions []int, n int) []int {
 // find returns the entries that one name of a selection stands for.
 func (f *File) find(versions map[ID][]int, name string, latest int) ([]int, error) {
 	before, tag, hasTag := strings.Cut(name, ":")
-	id, err := ParseID(before)
-	if err != nil {
+	if err := checkID(before); err != nil {
 		return nil, fmt.Errorf("module %q: %w", clip(name), err)
 	}
+	id := ID(before)
 	mine := versions[id]
 	if len(mine) == 0 {
 		return nil, fmt.Errorf("module %q is %w%s", id, ErrUnknown, suggest(string(id), ids(versions)))

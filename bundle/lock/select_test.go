@@ -76,12 +76,15 @@ func TestSelectRefuses(t *testing.T) {
 		{"go-1.19:", 0, true, `version ""`},
 		{"", 0, false, "module ID"},
 		{"a b", 0, false, `has ' '`},
+		{"-x", 0, false, `has '-'`},
+		{"aø", 0, false, `has 'ø'`},
+		{"a\xff", 0, false, `has '�'`},
 		{"go-1.19", -1, false, "negative"},
 	}
 	for _, test := range tests {
 		t.Run(test.module, func(t *testing.T) {
 			_, err := parse(t, small).Select(lock.Selection{Modules: []string{test.module}, Latest: test.latest})
-			if err == nil || !strings.Contains(err.Error(), test.want) || errors.Is(err, lock.ErrUnknown) != test.unknown {
+			if err == nil || !strings.Contains(err.Error(), test.want) || errors.Is(err, lock.ErrUnknown) != test.unknown || errors.Is(err, lock.ErrFormat) {
 				t.Errorf("error %v, want one with %q", err, test.want)
 			}
 		})
