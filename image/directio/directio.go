@@ -16,8 +16,8 @@ import (
 )
 
 // Align is what O_DIRECT wants everything to be a multiple of, in bytes: where
-// the data lies in memory and in the file, and how much it is. No filesystem
-// or disk in use asks for more.
+// the data lies in memory and in the file, and how much it is. Hardly a
+// filesystem or disk asks for more; those that do refuse such writes.
 const Align = 4096
 
 // least is how much is written past the page cache, in bytes. Less is better
