@@ -182,11 +182,18 @@ func (c *Client) ModulePaths(ctx context.Context, f *Flake, commit, attr string,
 	return paths, nil
 }
 
+// escaped tells whether the name of the local repository that an installable is in
+// is escaped. What follows it, as ?dir=a%2Fb, no Nix minds.
+func escaped(installable string) bool {
+	repository, _, _ := strings.Cut(installable, "?")
+	return strings.HasPrefix(repository, "git+file:") && strings.Contains(repository, "%")
+}
+
 // eval evaluates an installable and applies a function to it.
 func (c *Client) eval(ctx context.Context, installable, apply string, into any, log *Log) error {
 	args := append([]string{"eval", "--extra-experimental-features", "nix-command flakes", "--json", "--no-write-lock-file"}, jsonLog...)
 	out, err := c.run(ctx, c.command("nix", append(args, installable, "--apply", apply)...), log)
-	if err != nil && strings.Contains(installable, "git+file:") && strings.Contains(installable, "%") {
+	if err != nil && escaped(installable) {
 		return fmt.Errorf("%w (older Nix cannot fetch from a directory whose name has to be escaped in a URL)", err)
 	}
 	if err != nil {
