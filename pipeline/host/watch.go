@@ -47,8 +47,9 @@ func (w WatchOptions) fill() WatchOptions {
 }
 
 // Watch does what [Mount] does whenever disks come or go, or the current one is
-// no longer mounted, and goes on until ctx ends. A heartbeat looks at the current disk again before it says that all is
-// well. Failures are logged and reported, and end nothing.
+// no longer mounted, and goes on until ctx ends. A heartbeat looks at the
+// current disk again before it says that all is well. Failures are logged and
+// reported, and end nothing.
 func Watch(ctx context.Context, o Options, w WatchOptions) error {
 	o, w = o.fill(), w.fill()
 	l, err := newLayout(o.MountRoot, o.Service)
