@@ -78,11 +78,16 @@ func (y *rolloutYard) over(kind, version string) {
 }
 
 // gc deletes what nothing uses, of which there is nothing.
-func (y *rolloutYard) gc(when string) {
+func (y *rolloutYard) gc(when string, unread ...string) {
 	y.t.Helper()
 	out, err := y.bigdisk("gc", "--config", y.config, "--delete", "--wait", "0s").CombinedOutput()
-	if err != nil || !bytes.Contains(out, []byte("0 deleted")) {
+	if (err != nil) != (len(unread) > 0) || !bytes.Contains(out, []byte("0 deleted")) {
 		y.t.Errorf("gc %s: %v\n%s", when, err, out)
+	}
+	for _, zone := range unread {
+		if !bytes.Contains(out, []byte("not everything could be read: "+zone)) {
+			y.t.Errorf("gc %s does not say that it could not read %s:\n%s", when, zone, out)
+		}
 	}
 }
 
@@ -206,7 +211,7 @@ func TestNightZoneUnreachable(t *testing.T) {
 		return st.Rollout != nil && strings.Contains(strings.Join(st.Rollout.Waiting, " "), "us-east1-b")
 	})
 	start.signal(os.Kill)
-	y.gc("without a zone")
+	y.gc("without a zone", "prod-1/us-east1-b")
 	time.Sleep(2 * time.Second)
 	y.compute.SetUnreachable(false, "us-east1-b")
 	y.over(state.KindRollout, "v2")
