@@ -154,7 +154,6 @@ func (c *Controller) loop(ctx context.Context, step func(context.Context) (ended
 		case <-c.keeper.Changed():
 		case r := <-c.results:
 			c.finished(r)
-			c.finishAll()
 		case l := <-c.looks:
 			c.saw(l)
 		case d := <-c.copies:
@@ -163,11 +162,12 @@ func (c *Controller) loop(ctx context.Context, step func(context.Context) (ended
 			c.asked(w)
 		case <-ticker.C:
 		}
+		c.finishAll()
 	}
 }
 
-// finishAll takes in what else has come of changes by now: a step looks at the whole
-// fleet, and one a host would be what limits a large one.
+// finishAll takes in what has come of changes by now, whatever else has happened: a
+// step looks at the whole fleet, and one a host would be what limits a large one.
 func (c *Controller) finishAll() {
 	for {
 		select {
