@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 
@@ -58,7 +57,12 @@ func runConfigCheck(file string, asJSON bool, stdout io.Writer) error {
 		return err
 	}
 	if asJSON {
-		return json.NewEncoder(stdout).Encode(config)
+		text, err := config.JSON()
+		if err != nil {
+			return err
+		}
+		_, err = stdout.Write(text)
+		return err
 	}
 	zones, disks := 0, 0
 	for _, t := range config.Targets {

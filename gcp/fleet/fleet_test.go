@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -63,6 +64,35 @@ func TestExample(t *testing.T) {
 }
 
 // TestDefaults: what the example's comments call a default is one.
+// TestJSON wants what is printed to have the file's names, and to mean the same.
+func TestJSON(t *testing.T) {
+	c, err := Load(exampleFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Builder = Builder{Project: "prod-1", Zone: "us-central1-a", Instance: "builder-1", DiskType: "pd-balanced"}
+	c.ComputeEndpoint = "http://localhost:1"
+	c.Rollout.MaxFailures = Count(3)
+	for _, c := range []*Config{c, mustParse(t, minimal+"hosts: {filter: labels.a=b}\n")} {
+		text, err := c.JSON()
+		if err != nil || !json.Valid(text) {
+			t.Fatalf("%s, %v", text, err)
+		}
+		if again, err := Parse(text); err != nil || !reflect.DeepEqual(again, c) {
+			t.Errorf("%s is\n%+v\nnot\n%+v, %v", text, again, c, err)
+		}
+	}
+}
+
+func mustParse(t *testing.T, text string) *Config {
+	t.Helper()
+	c, err := Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 func TestDefaults(t *testing.T) {
 	c, err := Parse([]byte(minimal))
 	if err != nil {

@@ -60,6 +60,11 @@ func parse(file string, text []byte) (*Config, error) {
 	return c, nil
 }
 
+// JSON is the configuration with all defaults filled in, under the names that the
+// file has for it. JSON is YAML too: [Parse] reads it back, if there are hosts for
+// the rollout.
+func (c *Config) JSON() ([]byte, error) { return yaml.MarshalWithOptions(c, yaml.JSON()) }
+
 func onlyBody(f *ast.File) (ast.Node, error) {
 	switch {
 	case len(f.Docs) > 1:
