@@ -91,14 +91,20 @@ func TestDockerfile(t *testing.T) {
 	if version == nil || !strings.Contains(text, "FROM golang:"+version[1]+"-") {
 		t.Errorf("it does not build with the Go of go.mod, %q", version)
 	}
-	program := regexp.MustCompile(`go build .*-o (/\S+) \./(\S+)\n`).FindStringSubmatch(text)
-	if program == nil {
+	build := regexp.MustCompile(`go build .*-o (/\S+/) (.*)\n`).FindStringSubmatch(text)
+	if build == nil {
 		t.Fatal("it builds nothing")
 	}
-	if _, err := os.Stat(filepath.Join("..", program[2], "main.go")); err != nil {
-		t.Error(err)
+	programs := strings.Fields(build[2])
+	for _, p := range programs {
+		if _, err := os.Stat(filepath.Join("..", p, "main.go")); err != nil {
+			t.Error(err)
+		}
 	}
-	if !strings.Contains(text, "COPY --from=build "+program[1]+" /usr/local/bin/bigdisk\nENTRYPOINT [\"/usr/local/bin/bigdisk\"]") {
-		t.Errorf("it leaves %s nowhere that it is looked for", program[1])
+	if !slices.Contains(programs, "./cmd/bigdisk") {
+		t.Errorf("it builds %q, and not the program that the jobs call", programs)
+	}
+	if !strings.Contains(text, "COPY --from=build "+build[1]+" /usr/local/bin/\nENTRYPOINT [\"/usr/local/bin/bigdisk\"]") {
+		t.Errorf("it leaves %s nowhere that it is looked for", build[1])
 	}
 }
