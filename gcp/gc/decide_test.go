@@ -145,12 +145,32 @@ func TestBothLooks(t *testing.T) {
 	h.objects = append(h.objects, ripe)
 	h.now = h.now.Add(h.cfg.Retention.MinAge - time.Minute)
 	for _, want := range []int{1, 1} { // v0, and only the next time v1
-		report, err := Run(t.Context(), Options{Config: h.cfg, Compute: h, Objects: h, State: h, Delete: true, Wait: 5 * time.Minute, Now: func() time.Time { return h.now },
+		report, err := Run(t.Context(), Options{Config: h.cfg, Compute: h, Objects: h, State: h, Delete: true, Wait: 5 * time.Minute,
 			Sleep: func(_ context.Context, d time.Duration) error { h.now = h.now.Add(d); return nil }})
 		if err != nil || len(report.Deleted) != want {
 			t.Errorf("%v: %v is deleted", err, report.Deleted)
 		}
 		h.now = h.now.Add(5 * time.Minute)
+	}
+}
+
+// TestAgesAreByTheCloudsClock has gc run on a machine whose clock is months ahead of
+// the one that dated everything: what is a day old stays.
+func TestAgesAreByTheCloudsClock(t *testing.T) {
+	h := newHistory(1)
+	clear(h.disks)
+	clear(h.images)
+	clear(h.instances)
+	clear(h.unreachable)
+	h.templates, h.cfg.Retention.KeepVersions, h.doc = nil, 0, state.New("svc")
+	h.objects = []bucket.Attrs{{Bucket: "b", Name: fleet.ObjectName("svc", "v1"), Generation: 5, Created: h.now, Metadata: map[string]string{shaKey: strings.Repeat("a", 64)}}}
+	h.now = h.now.Add(24 * time.Hour)
+	if ahead := time.Since(h.now); ahead < h.cfg.Retention.MinAge {
+		t.Fatalf("this machine's clock is only %s ahead", ahead)
+	}
+	report, err := Run(t.Context(), Options{Config: h.cfg, Compute: h, Objects: h, State: h, Delete: true})
+	if err != nil || len(report.Deleted) > 0 || !strings.Contains(report.Versions[0].Keep, "is 24h0m0s old") {
+		t.Errorf("%v: %v is deleted; %+v", err, report.Deleted, report.Versions)
 	}
 }
 
@@ -174,7 +194,7 @@ func TestNoBucketIsNoState(t *testing.T) {
 	h.now = h.now.Add(60 * 24 * time.Hour)
 	for state, want := range map[string]error{"gs://b/rollouts": nil, "gs://typo/rollouts": bucket.ErrNotFound} {
 		h.cfg.State = state
-		_, err := Run(t.Context(), Options{Config: h.cfg, Compute: h, Objects: nowhere{h}, State: nowhere{h}, Now: func() time.Time { return h.now }})
+		_, err := Run(t.Context(), Options{Config: h.cfg, Compute: h, Objects: nowhere{h}, State: nowhere{h}})
 		if !errors.Is(err, want) {
 			t.Errorf("%s: %v", state, err)
 		}

@@ -62,6 +62,8 @@ func newHistory(seed uint64) *history {
 	return h
 }
 
+func (h *history) Now() time.Time { return h.now }
+
 func (h *history) newID() uint64 { h.id++; return h.id }
 
 func stamp(t time.Time) *string { return proto.String(t.Format(time.RFC3339Nano)) }
@@ -367,7 +369,7 @@ func (h *history) Delete(_ context.Context, _, name string, _ int64) error {
 func (h *history) run(t *testing.T) *Report {
 	t.Helper()
 	report, err := Run(t.Context(), Options{
-		Config: h.cfg, Compute: h, Objects: h, State: h, Delete: true, Wait: 5 * time.Minute, Sleep: h.sleep, Now: func() time.Time { return h.now },
+		Config: h.cfg, Compute: h, Objects: h, State: h, Delete: true, Wait: 5 * time.Minute, Sleep: h.sleep,
 	})
 	if wanted := errors.Is(err, ErrUnread); wanted != (len(h.unreachable) > 0) || err != nil && !wanted {
 		t.Fatalf("%v, where %d zones cannot be read", err, len(h.unreachable))
@@ -407,7 +409,7 @@ func TestLeftovers(t *testing.T) {
 		}
 		h.templates, h.now = nil, h.now.Add(60*24*time.Hour)
 		report, err := Run(t.Context(), Options{Config: h.cfg, Compute: h, Objects: h, State: h, Delete: true,
-			Sleep: func(context.Context, time.Duration) error { return nil }, Now: func() time.Time { return h.now }})
+			Sleep: func(context.Context, time.Duration) error { return nil }})
 		if err != nil {
 			t.Fatal(err)
 		}

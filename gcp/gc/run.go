@@ -36,6 +36,8 @@ type Compute interface {
 	DeleteDisk(ctx context.Context, project, zone, name string) error
 	DeleteImage(ctx context.Context, project, name string) error
 	DeleteSnapshot(ctx context.Context, project, name string) error
+	// Now is the time by the clock that dated what is listed.
+	Now() time.Time
 }
 
 // Objects is what is needed of the Cloud Storage client.
@@ -55,17 +57,13 @@ type Options struct {
 	Delete bool
 	// Wait is the time between the two looks.
 	Wait time.Duration
-	// Now and Sleep are the clock; the system's by default.
-	Now   func() time.Time
+	// Sleep waits; by the system's clock by default.
 	Sleep func(context.Context, time.Duration) error
 	// Log hears of what is done; nil is silent.
 	Log *slog.Logger
 }
 
 func (o *Options) fill() {
-	if o.Now == nil {
-		o.Now = time.Now
-	}
 	if o.Sleep == nil {
 		o.Sleep = sleep
 	}
@@ -152,7 +150,7 @@ func (o *Options) look(ctx context.Context, report *Report) (*Decision, error) {
 	if inv.Refs, err = o.refs(ctx); err != nil {
 		return nil, err
 	}
-	d := Decide(o.Config, inv, o.Now())
+	d := Decide(o.Config, inv, o.Compute.Now()) // what is younger than this machine's clock says must not go
 	report.Versions, report.Delete = d.Versions, d.Delete
 	clear(report.Spared)
 	maps.Copy(report.Spared, d.Spared)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	nethttp "net/http"
 	"strings"
 	"time"
 
@@ -84,6 +85,7 @@ type Client struct {
 	retry     Retry
 	opTimeout time.Duration
 	clock     Clock
+	dated     *dated
 	random    func() float64
 	newID     func() string
 	log       *slog.Logger
@@ -93,7 +95,7 @@ type Client struct {
 // options say otherwise.
 func New(ctx context.Context, opts Options) (*Client, error) {
 	opts = opts.withDefaults()
-	dial, err := connection(ctx, opts)
+	dial, dated, err := connection(ctx, opts)
 	if err != nil {
 		return nil, fmt.Errorf("compute engine: %w", err)
 	}
@@ -102,7 +104,7 @@ func New(ctx context.Context, opts Options) (*Client, error) {
 		reads:     newLimiter(opts.Clock, opts.ReadsPerSecond),
 		waits:     newLimiter(opts.Clock, opts.WaitsPerSecond),
 		retry:     opts.Retry, opTimeout: opts.OperationTimeout,
-		clock: opts.Clock, random: opts.Random, newID: opts.NewRequestID, log: opts.Logger,
+		clock: opts.Clock, dated: dated, random: opts.Random, newID: opts.NewRequestID, log: opts.Logger,
 	}
 	if err := c.open(ctx, dial); err != nil {
 		return nil, errors.Join(fmt.Errorf("compute engine: %w", err), c.Close())
@@ -111,20 +113,26 @@ func New(ctx context.Context, opts Options) (*Client, error) {
 }
 
 // connection makes the one HTTP client that all services share.
-func connection(ctx context.Context, opts Options) ([]option.ClientOption, error) {
+func connection(ctx context.Context, opts Options) ([]option.ClientOption, *dated, error) {
 	dial := []option.ClientOption{option.WithScopes("https://www.googleapis.com/auth/cloud-platform")}
 	if strings.HasPrefix(opts.Endpoint, "http://") {
 		dial = []option.ClientOption{option.WithoutAuthentication()}
 	}
 	hc, _, err := http.NewClient(ctx, append(dial, opts.ClientOptions...)...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	shared := []option.ClientOption{option.WithHTTPClient(hc)}
+	own := *hc // it may be the caller's
+	d := &dated{next: hc.Transport, clock: opts.Clock}
+	if d.next == nil {
+		d.next = nethttp.DefaultTransport
+	}
+	own.Transport = d
+	shared := []option.ClientOption{option.WithHTTPClient(&own)}
 	if opts.Endpoint != "" {
 		shared = append(shared, option.WithEndpoint(strings.TrimRight(opts.Endpoint, "/")))
 	}
-	return shared, nil
+	return shared, d, nil
 }
 
 func (c *Client) open(ctx context.Context, dial []option.ClientOption) error {

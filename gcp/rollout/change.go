@@ -253,10 +253,22 @@ func (c *change) read(ctx context.Context, step string) error {
 	if errors.Is(err, world.ErrGone) {
 		return err
 	}
+	now := c.cloud.Now()
 	c.reading = &hostchange.Reading{
-		Report: report, Err: err, Started: c.seen.Started, Touched: c.since, Seen: c.first, Settled: c.settled, Oldest: time.Now().Add(-c.silent),
+		Report: report, Err: err, Started: c.seen.Started, Touched: ago(now, c.since), Seen: ago(now, c.first), Settled: c.settled,
+		Oldest: now.Add(-c.silent),
 	}
 	return nil
+}
+
+// ago is a moment of this machine's by another clock, on which it now is now.
+// Only how long ago it was goes into it, so that it does not matter what time
+// this machine has, nor that somebody sets its clock meanwhile.
+func ago(now, t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return now.Add(-time.Since(t))
 }
 
 // pause grows with every try.

@@ -13,6 +13,7 @@ package rollout
 
 import (
 	"context"
+	"time"
 
 	"bigdisk/gcp/guest"
 	"bigdisk/gcp/rollout/plan"
@@ -43,4 +44,8 @@ type Cloud interface {
 	// InFlight lists the hosts that an operation of some earlier process is
 	// still attaching a disk to or detaching one from.
 	InFlight(ctx context.Context) ([]world.ID, error)
+	// Now is the time by the clock that instances go by and that tells when they
+	// started, as far as it is known from what was read last. This machine's may be
+	// wrong.
+	Now() time.Time
 }

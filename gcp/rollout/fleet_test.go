@@ -37,7 +37,7 @@ import (
 // direct is a network of one server in the same process. A dead one answers
 // nothing; what it was asked goes on.
 type direct struct {
-	server http.Handler
+	server *gcetest.Server
 	dead   *atomic.Bool
 }
 
@@ -57,6 +57,7 @@ func (d direct) RoundTrip(req *http.Request) (resp *http.Response, err error) {
 		}
 	}()
 	recorder, served := httptest.NewRecorder(), req.Clone(req.Context())
+	recorder.Header().Set("Date", d.server.Clock().Now().UTC().Format(http.TimeFormat))
 	if served.Body == nil {
 		served.Body = http.NoBody
 	}
@@ -138,6 +139,12 @@ const (
 
 // newYard makes a server with hosts that run v1, and v1 and v2 published.
 func newYard(t *testing.T, zones []string, hosts int, behave func(host, version string, nth int) gcetest.Behaviour, change func(*fleet.Config)) *yard {
+	return newYardAt(t, gcetest.RealClock(), zones, hosts, behave, change)
+}
+
+// newYardAt is newYard where Compute Engine and the hosts go by another clock than
+// the controllers.
+func newYardAt(t *testing.T, clock gcetest.Clock, zones []string, hosts int, behave func(host, version string, nth int) gcetest.Behaviour, change func(*fleet.Config)) *yard {
 	cfg := &fleet.Config{
 		Service: service, Bucket: "b", State: "gs://b/state",
 		Hosts: fleet.Hosts{Filter: "labels.role=repl-host AND status=RUNNING"},
@@ -160,7 +167,7 @@ func newYard(t *testing.T, zones []string, hosts int, behave func(host, version 
 		change(cfg)
 	}
 	y := &yard{t: t, cfg: cfg, state: &object{}}
-	y.server = gcetest.New(gcetest.Options{Projects: []string{project}, Latency: gcetest.Uniform(time.Second, 4*time.Second), Seed: 1})
+	y.server = gcetest.New(gcetest.Options{Projects: []string{project}, Latency: gcetest.Uniform(time.Second, 4*time.Second), Seed: 1, Clock: clock})
 	d := state.New(service)
 	d.Deployed = "v1"
 	y.state.data, _ = d.Encode()

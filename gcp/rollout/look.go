@@ -62,6 +62,7 @@ func (c *Controller) saw(l look) {
 		c.wanted = true
 		return
 	}
+	c.tellClock()
 	c.world, c.order = l.world, nil
 	clear(c.seats)
 	maps.DeleteFunc(c.settled, func(_ world.ID, s settled) bool { return s.at.Before(c.world.Taken) })
@@ -72,6 +73,15 @@ func (c *Controller) saw(l look) {
 		}
 	}
 	c.keeper.Touch(c.takeIn)
+}
+
+// tellClock says once that this machine's clock is wrong. No host is judged by it,
+// but the times that people read are.
+func (c *Controller) tellClock() {
+	ahead := time.Until(c.cloud.Now())
+	if c.world == nil && (ahead > clockSkew || ahead < -clockSkew) {
+		c.opt.Log.Warn("this machine's clock is wrong; the times of the rollout's events are by it", "slow", ahead.Round(time.Second))
+	}
 }
 
 // takeIn brings the document in line with the world: zones, hosts that are no

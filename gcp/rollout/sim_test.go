@@ -197,6 +197,8 @@ func (c conn) away(id world.ID) error {
 	return nil
 }
 
+func (conn) Now() time.Time { return time.Now() }
+
 func (c conn) Look(ctx context.Context) (*world.World, error) {
 	if err := c.call(ctx, "look"); err != nil {
 		return nil, err

@@ -23,7 +23,7 @@ const (
 	watchers   = 10
 	// heartbeats is how long the hosts' defaults make three heartbeats.
 	heartbeats = 15 * time.Minute
-	// clockSkew is how far a host's clock may be off.
+	// clockSkew is how far a host's clock may be off from Compute Engine's.
 	clockSkew = 30 * time.Second
 )
 
@@ -138,12 +138,13 @@ func (c *Controller) unwell(should expected, s watch, ok time.Time) (why string,
 	if h := c.world.Hosts[s.host]; h != nil {
 		started = h.Started
 	}
+	now := c.cloud.Now() // by the clock of what is compared with it
 	stamp := s.report.Time.UTC().Format(time.RFC3339)
 	switch {
 	case errors.Is(s.err, world.ErrGone):
 		c.wanted = true // the look finds out whether it is
 		return "it is gone", false
-	case errors.Is(s.err, guest.ErrNone) && c.pass != nil && !started.IsZero() && time.Since(started) > bound:
+	case errors.Is(s.err, guest.ErrNone) && c.pass != nil && !started.IsZero() && now.Sub(started) > bound:
 		return "no report since it started at " + started.UTC().Format(time.RFC3339), true
 	case s.err != nil:
 		return fmt.Sprintf("silent since %s: %v", ok.UTC().Format(time.RFC3339), s.err), long && !unknown && c.lookErr == nil
@@ -151,11 +152,11 @@ func (c *Controller) unwell(should expected, s watch, ok time.Time) (why string,
 		return fmt.Sprintf("it reports on version %s", s.report.Version), true
 	case s.report.Health == guest.Failed:
 		return "the host says: " + s.report.Error, true
-	case time.Since(s.report.Time) > bound:
+	case now.Sub(s.report.Time) > bound:
 		return "silent since " + stamp, true
 	case s.report.Time.Before(started.Add(-clockSkew)):
 		return fmt.Sprintf("silent since %s, and started anew at %s", stamp, started.UTC().Format(time.RFC3339)),
-			time.Since(started) > should.timeout
+			now.Sub(started) > should.timeout
 	case s.report.Health != guest.OK:
 		return fmt.Sprintf("it says %s since %s", s.report.Health, ok.UTC().Format(time.RFC3339)), long
 	}

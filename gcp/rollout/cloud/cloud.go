@@ -32,6 +32,7 @@ type Compute interface {
 	Instances(ctx context.Context, project, filter string) ([]*computepb.Instance, []string, error)
 	GuestAttributes(ctx context.Context, project, zone, instance, namespace string) (map[string]string, error)
 	Running(ctx context.Context, project, zone string) ([]*computepb.Operation, error)
+	Now() time.Time
 }
 
 // Cloud reads and changes a fleet. It may be used from many goroutines.
@@ -66,6 +67,9 @@ const (
 
 // filter selects the service's own resources.
 func (c *Cloud) filter() string { return "labels." + fleet.LabelService + "=" + c.cfg.Service }
+
+// Now is the time by Compute Engine's clock.
+func (c *Cloud) Now() time.Time { return c.compute.Now() }
 
 // Look reads all hosts and all of the service's disks. A project that cannot be
 // read at all makes its zones unknown; if none can be read, that is an error.

@@ -78,7 +78,8 @@ type Reading struct {
 	Settled bool
 }
 
-// skew is how far a host's clock may be off.
+// skew is how far a host's clock may be off from Compute Engine's, which all other
+// times of a [Reading] are by.
 const skew = 30 * time.Second
 
 // fresh reports whether the reading may be of the host as it is now: nothing in
@@ -318,15 +319,25 @@ func (g Goal) reportsAnother(ours []world.Attachment, r *Reading) bool {
 	})
 }
 
+// old says from before what the report is, and why that may be.
+func (g Goal) old(r *Reading) string {
+	what, when := "it started", r.Started
+	if r.Touched.After(when) {
+		what, when = "its disks were changed", r.Touched
+	}
+	return fmt.Sprintf("the host's last report is of %s, by its own clock, and %s at %s: its agent says nothing new (journalctl -u bigdisk-host@%s), or its clock is over %s slow (timedatectl)",
+		r.Report.Time.UTC().Format(time.RFC3339), what, when.UTC().Format(time.RFC3339), g.Service, skew)
+}
+
 // missing says what there is instead of a report about the target.
 func (g Goal) missing(r *Reading) string {
 	switch {
 	case r.Err != nil:
 		return r.Err.Error()
 	case !r.fresh():
-		return fmt.Sprintf("the last report is of %s, from before the change", r.Report.Time.Format(time.RFC3339))
+		return g.old(r)
 	case r.silent():
-		return fmt.Sprintf("silent since %s", r.Report.Time.Format(time.RFC3339))
+		return fmt.Sprintf("silent since %s", r.Report.Time.UTC().Format(time.RFC3339))
 	}
 	return fmt.Sprintf("the host reports on version %s", r.Report.Version)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -152,6 +153,24 @@ func TestNext(t *testing.T) {
 		}
 		if (got.Kind == Wait || got.Kind == Sick || got.Kind == Blocked) && got.Why == "" {
 			t.Errorf("%s: no reason", c.name)
+		}
+	}
+}
+
+// TestOldReportNamesTheClock: of a host whose report is from before the change,
+// people are told which times do not fit and that its clock may be why.
+func TestOldReportNamesTheClock(t *testing.T) {
+	forward := Goal{Service: "svc", Version: "v2", Keep: "v1"}
+	slow := says("v2", guest.OK, "v2")
+	slow.Report.Time = noon.Add(-31 * time.Second)
+	booted := *slow
+	booted.Touched, booted.Started = time.Time{}, noon
+	for what, r := range map[string]*Reading{"its disks were changed at 2026-01-02T12:00:00Z": slow, "it started at 2026-01-02T12:00:00Z": &booted} {
+		why := Next(forward, hostWith("v1", "v2"), r).Why
+		for _, part := range []string{"2026-01-02T11:59:29Z, by its own clock", what, "clock is over 30s slow (timedatectl)", "journalctl -u bigdisk-host@svc"} {
+			if !strings.Contains(why, part) {
+				t.Errorf("%q lacks %q", why, part)
+			}
 		}
 	}
 }
