@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"bigdisk/gcp/guest"
 	"bigdisk/pipeline/host"
 )
 
@@ -21,8 +22,13 @@ func newHostStatus() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status --service NAME",
 		Short: "Say what is attached, mounted, current and reported",
+		Long: `Print which disks of the service are attached and mounted, which one is current,
+and what was reported last. Nothing is changed, and nothing waited for. The exit
+status is 1 if the last report says that a disk failed: what was current before it
+still is.`,
 		Example: `  bigdisk host status --service nix
-  bigdisk host status --service nix --json`,
+  bigdisk host status --service nix --json
+  bigdisk host status --service nix >/dev/null || echo "look at it"`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := opts.check(cmd); err != nil {
@@ -44,9 +50,15 @@ func runHostStatus(opts *hostStatusOptions, stdout io.Writer) error {
 		return err
 	}
 	if opts.JSON {
-		return json.NewEncoder(stdout).Encode(s)
+		err = json.NewEncoder(stdout).Encode(s)
+	} else {
+		err = printStatus(stdout, s)
 	}
-	return printStatus(stdout, s)
+	if r := s.Report; err == nil && r != nil && r.Health == guest.Failed {
+		return hintedError{fmt.Errorf("service %s: version %s failed at %s: %s", s.Service, r.Version, r.Time.Format(time.RFC3339), r.Error),
+			"bigdisk host mount tries it again, as host mount --watch does by itself"}
+	}
+	return err
 }
 
 func printStatus(w io.Writer, s *host.Status) error {

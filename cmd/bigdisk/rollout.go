@@ -169,6 +169,10 @@ func hinted(err error) error {
 		return hintedError{err, "nothing is lost: run it again to go on"}
 	case errors.Is(err, state.ErrMalformed):
 		return hintedError{err, "nothing is changed before it can be read: restore an earlier generation of the object (it may be soft-deleted), or remove it: then start takes the version that most hosts have as the one before"}
+	case errors.Is(err, state.ErrNoPrevious):
+		return hintedError{err, "publish another version, and bigdisk rollout start --version puts it on the hosts; bigdisk rollout abort ends what is under way before that"}
+	case errors.Is(err, state.ErrRefused):
+		return hintedError{err, "bigdisk rollout status says what is under way and what was last"}
 	case errors.Is(err, rollout.ErrNoHosts):
 		return hintedError{err, "hosts.filter in the configuration says which instances are the fleet's"}
 	case errors.Is(err, rollout.ErrUnpublished), errors.Is(err, rollout.ErrNothing):

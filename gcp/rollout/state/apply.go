@@ -14,6 +14,9 @@ import (
 // a rollout is in.
 var ErrRefused = errors.New("refused")
 
+// ErrNoPrevious is wrapped by errors about rollbacks that have nowhere to go back to.
+var ErrNoPrevious = errors.New("there is no version to go back to")
+
 // Begin starts a rollout of a version. An unfinished one has to be ended
 // first.
 func (d *Document) Begin(version string, speed Speed, by string, now time.Time) error {
@@ -145,7 +148,7 @@ func (d *Document) rollback(q *Request, now time.Time) error {
 	case r.Kind == KindRollback:
 		return fmt.Errorf("%w: the last one was a rollback itself (%s): start a rollout of the version you want", ErrRefused, r.Phase)
 	case r.Previous == "":
-		return fmt.Errorf("%w: there is no version before %s to go back to", ErrRefused, r.Version)
+		return fmt.Errorf("%w: %w: nothing was deployed before %s", ErrRefused, ErrNoPrevious, r.Version)
 	}
 	if err := q.Plan.Check(); err != nil {
 		return fmt.Errorf("%w: %w", ErrRefused, err)
