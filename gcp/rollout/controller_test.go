@@ -419,9 +419,7 @@ func TestWhatIsInFlightCounts(t *testing.T) {
 			cfg.Rollout.MaxConcurrent, cfg.Rollout.MaxPerZone = 6, fleet.Percent(40)
 			s, o := published(t, cfg, seed, 20)
 			s.opTime = 90 * time.Second
-			for _, h := range s.hosts {
-				h.delay = 2 * time.Minute
-			}
+			s.slow(2 * time.Minute)
 			for range 8 {
 				p := s.start(o, "v2", Options{})
 				time.Sleep(40*time.Second + time.Duration(seed)*7*time.Second)

@@ -16,9 +16,7 @@ func TestZoneIsLostInTheMiddle(t *testing.T) {
 		cfg := testConfig(3, 100)
 		cfg.Rollout.Waves = cfg.Rollout.Waves[2:]
 		s, o := published(t, cfg, 1, 60)
-		for _, h := range s.hosts {
-			h.delay = time.Minute
-		}
+		s.slow(time.Minute)
 		p := s.start(o, "v2", Options{})
 		time.Sleep(30 * time.Second)
 		s.mu.Lock()
@@ -48,9 +46,7 @@ func TestHostsStoppedHalfwayCount(t *testing.T) {
 			cfg.Rollout.Waves = cfg.Rollout.Waves[2:]
 			cfg.Rollout.MaxConcurrent, cfg.Rollout.MaxPerZone = 10, fleet.Percent(25)
 			s, o := published(t, cfg, seed, 40)
-			for _, h := range s.hosts {
-				h.delay = 50 * time.Second
-			}
+			s.slow(50 * time.Second)
 			p := s.start(o, "v2", Options{})
 			time.Sleep(3*time.Minute + time.Duration(seed)*7*time.Second)
 			s.mu.Lock()

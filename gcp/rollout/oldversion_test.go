@@ -24,6 +24,27 @@ func again(t *testing.T, hosts int) (*sim, *object) {
 	return s, o
 }
 
+// onV2 makes a fleet of 30 hosts that went from v1 to v2, and that may go back.
+func onV2(t *testing.T, seed uint64) (*sim, *object) {
+	t.Helper()
+	s, o := published(t, testConfig(3, 10), seed, 30)
+	if err := s.service(o).Start(t.Context(), "v2"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Minute)
+	s.rolledBack = true
+	return s, o
+}
+
+// slow makes all hosts take so long before they report.
+func (s *sim) slow(delay time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range s.hosts {
+		h.delay = delay
+	}
+}
+
 // used are the disks that hosts run from, and those that they ran from before.
 func (s *sim) used(before map[world.ID]world.ID) map[world.ID]world.ID {
 	s.mu.Lock()
@@ -58,12 +79,8 @@ func keepNew(s *sim) *state.Speed {
 // hosts have the old disk.
 func TestRollbackNeedsNoAttachment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, o := published(t, testConfig(3, 10), 1, 30)
-		if err := s.service(o).Start(t.Context(), "v2"); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
-		s.rolledBack, s.noDisks = true, true
+		s, o := onV2(t, 1)
+		s.noDisks = true
 		attached := s.calls["attach"]
 		if _, err := s.service(o).Rollback(t.Context(), "", nil); err != nil || s.versions()["v1"] != 30 {
 			t.Errorf("%v; hosts run %v", err, s.versions())
@@ -109,12 +126,8 @@ func TestBothWaysKeepWhatWasUsed(t *testing.T) {
 // the new one: they go back all the same.
 func TestRollbackWithoutRoomForDisks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, o := published(t, testConfig(3, 10), 1, 30)
-		if err := s.service(o).Start(t.Context(), "v2"); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Minute)
-		s.rolledBack, s.noDisks = true, true
+		s, o := onV2(t, 1)
+		s.noDisks = true
 		if _, err := s.service(o).Rollback(t.Context(), "", keepNew(s)); err != nil || s.versions()["v1"] != 30 {
 			t.Errorf("%v; hosts run %v", err, s.versions())
 		}
@@ -131,12 +144,7 @@ func TestRollbackWithoutRoomForDisks(t *testing.T) {
 func TestKilledRollbackKeepsWhatWasUsed(t *testing.T) {
 	for seed := range 10 {
 		synctest.Test(t, func(t *testing.T) {
-			s, o := published(t, testConfig(3, 10), uint64(seed), 30)
-			if err := s.service(o).Start(t.Context(), "v2"); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(time.Minute)
-			s.rolledBack = true
+			s, o := onV2(t, uint64(seed))
 			used := s.used(nil)
 			o.ask(t, s, state.Request{Action: state.Rollback, Plan: keepNew(s)})
 			for range 3 {
@@ -176,9 +184,7 @@ func (s *sim) says(id world.ID, version string, health guest.Health) {
 func TestHostThatNeverSwitches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, o := again(t, 1)
-		for _, h := range s.hosts {
-			h.delay = 24 * time.Hour
-		}
+		s.slow(24 * time.Hour)
 		detached, began := s.count("detach"), time.Now()
 		p := s.start(o, "v1", Options{})
 		for o.doc(t).Rollout.Phase != state.Paused && time.Since(began) < 3*time.Hour {
@@ -201,9 +207,7 @@ func TestHostThatNeverSwitches(t *testing.T) {
 func TestAbortEndsHostsInChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, o := again(t, 1)
-		for _, h := range s.hosts {
-			h.delay = time.Hour
-		}
+		s.slow(time.Hour)
 		p := s.start(o, "v1", Options{})
 		time.Sleep(time.Minute)
 		asked := time.Now()
@@ -221,9 +225,7 @@ func TestAbortEndsHostsInChange(t *testing.T) {
 func TestNewControllerDoesNotDetachAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, o := again(t, 1)
-		for _, h := range s.hosts {
-			h.delay = 2 * time.Minute
-		}
+		s.slow(2 * time.Minute)
 		attached := s.count("attach")
 		p := s.start(o, "v1", Options{})
 		for s.count("attach") == attached {

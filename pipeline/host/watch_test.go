@@ -38,17 +38,29 @@ func (w waiting) until(t *testing.T, what string, ok func(guest.Report) bool) gu
 	}
 }
 
+// watch watches the host's disks, and gives what it reports. It has to be told to
+// stop before the test is over.
+func (h *testHost) watch(w WatchOptions) (reports waiting, stop func()) {
+	h.t.Helper()
+	w.Poll = 10 * time.Millisecond
+	reports = make(waiting, 1000)
+	h.Reporter = reports
+	ctx, cancel := context.WithCancel(h.t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- Watch(ctx, h.Options, w) }()
+	return reports, func() {
+		h.t.Helper()
+		cancel()
+		if err := <-ended; err != nil {
+			h.t.Error(err)
+		}
+	}
+}
+
 func TestWatch(t *testing.T) {
 	h := newHost(t)
-	reports := make(waiting, 1000)
-	h.Reporter = reports
-	ctx, cancel := context.WithCancel(t.Context())
-	ended, ready := make(chan error, 1), make(chan string, 1)
-	go func() {
-		ended <- Watch(ctx, h.Options, WatchOptions{
-			Poll: 10 * time.Millisecond, Heartbeat: time.Hour, Retry: 50 * time.Millisecond, Ready: func(s string) { ready <- s },
-		})
-	}()
+	ready := make(chan string, 1)
+	reports, stop := h.watch(WatchOptions{Heartbeat: time.Hour, Retry: 50 * time.Millisecond, Ready: func(s string) { ready <- s }})
 	if got := <-ready; got != "nothing is mounted" {
 		t.Errorf("it is ready with %q", got)
 	}
@@ -71,10 +83,7 @@ func TestWatch(t *testing.T) {
 	reports.until(t, "v1 is gone", func(r guest.Report) bool {
 		return r.Version == "v1" && r.Health == guest.Failed && r.Current == "v1" && strings.Contains(r.Error, "no such disk")
 	})
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+	stop()
 	h.wantCurrent("v1") // nothing better is there, and its file still is
 }
 
@@ -104,14 +113,8 @@ func hide(t *testing.T, name string, away bool) {
 // away: neither waits for the next heartbeat.
 func TestWatchUnmounted(t *testing.T) {
 	h := newHost(t)
-	reports := make(waiting, 1000)
-	h.Reporter = reports
 	h.attach("v1.sqsh", "v1")
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		ended <- Watch(ctx, h.Options, WatchOptions{Poll: 10 * time.Millisecond, Heartbeat: time.Hour})
-	}()
+	reports, stop := h.watch(WatchOptions{Heartbeat: time.Hour})
 	ok := func(r guest.Report) bool { return r.Health == guest.OK }
 	reports.until(t, "v1 is well", ok)
 	for name, take := range map[string]func() error{
@@ -124,31 +127,19 @@ func TestWatchUnmounted(t *testing.T) {
 		reports.until(t, "v1 is well though it was "+name, ok)
 		h.wantCurrent("v1")
 	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+	stop()
 }
 
 func TestHeartbeat(t *testing.T) {
 	h := newHost(t)
-	reports := make(waiting, 1000)
-	h.Reporter = reports
 	h.attach("v1.sqsh", "v1")
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		ended <- Watch(ctx, h.Options, WatchOptions{Poll: 10 * time.Millisecond, Heartbeat: 1200 * time.Millisecond})
-	}()
+	reports, stop := h.watch(WatchOptions{Heartbeat: 1200 * time.Millisecond})
 	ok := func(r guest.Report) bool { return r.Health == guest.OK }
 	first := reports.until(t, "v1 is well", ok)
 	if again := reports.until(t, "is a heartbeat", ok); !again.Time.After(first.Time) {
 		t.Errorf("%v after %v", again.Time, first.Time)
 	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+	stop()
 	if err := Watch(t.Context(), Options{Service: "a/b"}, WatchOptions{}); err == nil {
 		t.Error("a/b is a service")
 	}
