@@ -18,6 +18,10 @@ import (
 // any more the narinfo is asked for again.
 const maxKnown = 1 << 16
 
+// maxURL is how long an archive's place in a narinfo may be, in bytes: no
+// system takes longer names, and errors tell it.
+const maxURL = 4096
+
 // Cache is a binary cache: a set of named objects, in which nix-cache-info
 // says what it is, DIGEST.narinfo what is known of a path, and what that
 // narinfo names is the path's archive. Make one with [Parse].
@@ -127,6 +131,9 @@ func (c *Cache) Info(ctx context.Context, path store.Path) (*store.PathInfo, err
 	if err != nil {
 		return nil, wrap(path, c, err)
 	}
+	if err := n.Info.CheckCA(); err != nil {
+		return nil, wrap(path, c, fmt.Errorf("its narinfo's CA, which no signature covers: %w", err))
+	}
 	if err := c.opts.trust(&n.Info); err != nil {
 		return nil, wrap(path, c, err)
 	}
@@ -156,6 +163,9 @@ func (c *Cache) narinfo(ctx context.Context, path store.Path) (*narinfo.NarInfo,
 	n, err := narinfo.Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if len(n.URL) > maxURL {
+		return nil, fmt.Errorf("%s: its URL has %d bytes, over %d", name, len(n.URL), maxURL)
 	}
 	if n.Info.Path != path {
 		return nil, fmt.Errorf("%s is of %s: %w", name, n.Info.Path, ErrNotFound)

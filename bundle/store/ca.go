@@ -46,6 +46,9 @@ func ParseCA(s string) (CA, error) {
 	for _, m := range []CAMethod{CANar, CAFlat, CAText} {
 		if digest, ok := strings.CutPrefix(s, m.prefix()); ok {
 			h, err := ParseHash(digest)
+			if err == nil && strings.HasPrefix(digest, "sha256-") {
+				err = fmt.Errorf("%w: Nix knows the form with a hyphen not here", ErrBadHash)
+			}
 			if err != nil {
 				return CA{}, fmt.Errorf("%w: %q: %w", ErrBadCA, clip(s), err)
 			}

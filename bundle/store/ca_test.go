@@ -17,7 +17,8 @@ func TestParseCA(t *testing.T) {
 		}
 	}
 	for _, s := range []string{"", "text", "text:", "sha256:" + hello32, "fixed:sha1:x", "fixed:r:sha512:x", "fixed:git:sha1:x", "text:r:sha256:" + hello32,
-		"fixed:R:sha256:" + hello32, "fixed:r:r:sha256:" + hello32, "fixed:sha256:x"} {
+		"fixed:R:sha256:" + hello32, "fixed:r:r:sha256:" + hello32, "fixed:sha256:x",
+		"fixed:r:sha256-LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ="} {
 		if ca, err := store.ParseCA(s); !errors.Is(err, store.ErrBadCA) {
 			t.Errorf("%q is taken for %v: %v", s, ca, err)
 		}
@@ -147,5 +148,45 @@ func TestCACheckReadError(t *testing.T) {
 	c := store.CA{Method: store.CAFlat}.Check(&contents{entries: []store.Entry{{Kind: store.Regular, Size: 5}}, data: pipe})
 	if err := drain(c, false); !errors.Is(err, broken) || errors.Is(err, store.ErrContents) {
 		t.Error(err)
+	}
+}
+
+// The path that Nix's nix-store --add-fixed sha1 has given a file, and its address.
+const (
+	sha1Flat   = "/nix/store/38clv6a2grhiakmlcsvqjb7s19p4xkz8-flat.txt"
+	sha1FlatCA = "fixed:sha1:pplp5izjnj9j7sbk2hwv7dkbswqf61yj"
+)
+
+// A content address has to be one of the path's, whatever hash it is with. The
+// paths are ones that Nix made.
+func TestCheckCA(t *testing.T) {
+	const source = "/nix/store/qa2279csn27j8bgymb0x0c4wyv381vjk-tree"
+	for _, test := range []struct {
+		path store.Path
+		ca   string
+		refs []store.Path
+		ok   bool
+	}{
+		{source, "", nil, true},
+		{source, "fixed:r:sha256:0wc7f1y7ngq622vf4k02ipcbi5ra569wk2ca0dfh5gcz0sqpwiy8", nil, true},
+		{source, "fixed:r:sha256:0wc7f1y7ngq622vf4k02ipcbi5ra569wk2ca0dfh5gcz0sqpwiy8", []store.Path{source}, false},
+		{source, "fixed:r:sha256:" + hello32, nil, false},
+		{source, "xxxx", nil, false},
+		{source, "text:sha1:kcn60a7r4a5i9xxhw6fqyagqzxr6zpcx", nil, false},
+		{sha1Flat, sha1FlatCA, nil, true},
+		{sha1Flat, sha1FlatCA, []store.Path{source}, false},
+		{sha1Flat, "fixed:r:" + sha1FlatCA[len("fixed:"):], nil, false},
+		{"/nix/store/mxps3005v1f3rs0mgpicb23kay71wbm7-flat.txt", "fixed:r:md5:54vg2nb78w7l3im4v9qlsw5am6", nil, true},
+		{"/nix/store/s88n6lfca5jqvsqpnqwqfbf1sq3il8w0-flat.txt", "fixed:r:sha512:" +
+			"2qd7nq5xzr6jah0kkhxbsf84w7mv9hy6xp7s7430zrasbglwnyca1b908d8cpwfavxr69g85xn11qqq6ac55hyly2ck39hbwq2dvv2c", nil, true},
+		{sha1Flat, "fixed:sha1:d207e330d76bb6b3391473e92393b4f2c772e9bd", nil, true},
+		{sha1Flat, "fixed:sha1:x", nil, false},
+		{sha1Flat, "fixed:sha3:x", nil, false},
+		{sha1Flat, "fixed:sha1", nil, false},
+	} {
+		i := &store.PathInfo{Path: test.path, CA: test.ca, References: test.refs}
+		if err := i.CheckCA(); (err == nil) != test.ok || err != nil && !errors.Is(err, store.ErrBadCA) {
+			t.Errorf("%q of %s with %d references: %v", test.ca, test.path, len(test.refs), err)
+		}
 	}
 }

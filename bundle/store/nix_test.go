@@ -161,6 +161,9 @@ func TestNixContentAddresses(t *testing.T) {
 			} else if ok && ca.String() != i.CA {
 				t.Errorf("%q is written %q", i.CA, ca)
 			}
+			if err := i.CheckCA(); err != nil {
+				t.Error(err)
+			}
 			if got, err := i.CAPath(); test.certified && (err != nil || got != i.Path) {
 				t.Errorf("CAPath = %q, %v; Nix made %q", got, err, i.Path)
 			}

@@ -40,6 +40,8 @@ type row struct {
 // database is what the image's database says.
 type database struct {
 	rows []row // sorted by path
+	// cas has the content addresses of the few rows that have one.
+	cas map[store.Path]string
 	// refs has the references of all rows as indexes into rows, sorted; those
 	// of rows[i] are refs[refStart[i]:refStart[i+1]].
 	refs     []int32
@@ -156,7 +158,7 @@ func (v *verifier) readDatabase(conn *sqlite.Conn) error {
 	if err := v.integrity(conn); err != nil {
 		return err
 	}
-	v.db = &database{}
+	v.db = &database{cas: make(map[store.Path]string)}
 	ids, err := v.readRows(conn)
 	if err != nil {
 		return fmt.Errorf("ValidPaths: %w", err)
@@ -164,6 +166,7 @@ func (v *verifier) readDatabase(conn *sqlite.Conn) error {
 	if err := v.readRefs(conn, ids); err != nil {
 		return fmt.Errorf("Refs: %w", err)
 	}
+	v.checkAddresses()
 	return nil
 }
 
@@ -240,7 +243,7 @@ func (x idIndex) find(id int64) (int32, bool) {
 // readRows reads ValidPaths. A row that makes no sense is reported and left out.
 func (v *verifier) readRows(conn *sqlite.Conn) (idIndex, error) {
 	d := v.db
-	err := sqlitex.ExecuteTransient(conn, "select id, path, hash, narSize, coalesce(ca, '') from ValidPaths", &sqlitex.ExecOptions{
+	err := sqlitex.ExecuteTransient(conn, "select id, path, hash, narSize, coalesce(ca, ''), coalesce(deriver, '') from ValidPaths", &sqlitex.ExecOptions{
 		ResultFunc: func(s *sqlite.Stmt) error {
 			r, err := parseRow(s)
 			if err != nil {
@@ -248,6 +251,9 @@ func (v *verifier) readRows(conn *sqlite.Conn) (idIndex, error) {
 				return nil
 			}
 			d.rows = append(d.rows, r)
+			if ca := s.ColumnText(4); ca != "" {
+				d.cas[r.path] = ca
+			}
 			return nil
 		},
 	})
@@ -285,6 +291,11 @@ func parseRow(s *sqlite.Stmt) (row, error) {
 	}
 	if r.size <= 0 {
 		return r, fmt.Errorf("narSize is %d", r.size)
+	}
+	if deriver := s.ColumnText(5); deriver != "" {
+		if _, err := store.ParsePath(deriver); err != nil {
+			return r, fmt.Errorf("deriver: %w", err)
+		}
 	}
 	r.scan = s.ColumnText(4) == "" && !r.path.IsDerivation()
 	return r, nil
@@ -330,6 +341,24 @@ func (v *verifier) readRefs(conn *sqlite.Conn, ids idIndex) error {
 		d.refStart[i+1] += d.refStart[i]
 	}
 	return nil
+}
+
+// checkAddresses holds content addresses against paths and references, as Nix
+// does before it copies or even names such a path.
+func (v *verifier) checkAddresses() {
+	for i, r := range v.db.rows {
+		info := store.PathInfo{Path: r.path, CA: v.db.cas[r.path]}
+		if info.CA == "" {
+			continue
+		}
+		for _, at := range v.db.references(i) {
+			info.References = append(info.References, v.db.rows[at].path)
+		}
+		if err := info.CheckCA(); err != nil {
+			v.errorf(DatabaseRow, string(r.path), "its ca in ValidPaths: %v", err)
+		}
+	}
+	v.db.cas = nil
 }
 
 // clip shortens what the image says before it goes into a report.

@@ -106,6 +106,13 @@ var disagreements = []struct {
 	{name: "bad path in a row", break_: func(f *fixture) {
 		f.sql("insert into ValidPaths (path, hash, registrationTime, narSize) values ('/nix/store/x', 'sha256:0', 1, 1)")
 	}, want: []Kind{DatabaseRow}, path: "/nix/store/x"},
+	{name: "what is no content address in a row", break_: func(f *fixture) { f.sql("update ValidPaths set ca = 'xxxx' where id = 3") },
+		want: []Kind{DatabaseRow}, path: filePath},
+	{name: "another path's content address in a row", break_: func(f *fixture) {
+		f.sql("update ValidPaths set ca = 'fixed:r:sha256:0wc7f1y7ngq622vf4k02ipcbi5ra569wk2ca0dfh5gcz0sqpwiy8' where id = 3")
+	}, want: []Kind{DatabaseRow}, path: filePath},
+	{name: "bad deriver in a row", break_: func(f *fixture) { f.sql("update ValidPaths set deriver = 'x.drv' where id = 3") },
+		want: []Kind{DatabaseRow, PathNotInDatabase}, path: filePath},
 	{name: "bad hash in a row", break_: func(f *fixture) { f.sql("update ValidPaths set hash = 'md5:0' where id = 3") },
 		want: []Kind{DatabaseRow, PathNotInDatabase}, path: filePath},
 	{name: "database that only root can read", late: func(f *fixture) { f.must(os.Chmod(f.at(databasePath), 0o400)) },
