@@ -64,9 +64,11 @@ type PathChange struct {
 	After  int64      `json:"after"`
 }
 
-// Diff says how to get from one image to another. The largest come first.
+// Diff says how to get from one image to another. The largest come first. What
+// there is nothing of is an empty list, in JSON too.
 func Diff(from, to *Store) *Difference {
 	d := &Difference{Modules: diffModules(from, to)}
+	d.Paths = PathChanges{Added: []Path{}, Removed: []Path{}, Changed: []PathChange{}}
 	removed, added := d.comparePaths(from, to)
 	d.pair(removed, added)
 	return d
@@ -124,6 +126,7 @@ func (d *Difference) pair(removed, added []Path) {
 func abs(n int64) int64 { return max(n, -n) }
 
 func diffModules(from, to *Store) (c ModuleChanges) {
+	c = ModuleChanges{Added: []ModuleSizes{}, Removed: []ModuleSizes{}, Changed: []ModuleChange{}}
 	old := make(map[string]ModuleSizes)
 	for _, m := range from.moduleSizes(from.users()) {
 		old[m.ID] = m

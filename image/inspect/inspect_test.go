@@ -112,6 +112,8 @@ func TestDiff(t *testing.T) {
 	}
 	if same := Diff(from, from); len(same.Paths.Changed)+len(same.Paths.Added)+len(same.Paths.Removed)+len(same.Modules.Changed) > 0 {
 		t.Errorf("an image differs from itself: %+v", same)
+	} else if b, err := json.Marshal(same); err != nil || bytes.Contains(b, []byte("null")) {
+		t.Errorf("nothing at all is no empty list: %s, %v", b, err)
 	}
 }
 
