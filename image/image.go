@@ -21,7 +21,9 @@ import (
 // entry outside it. The names in one directory may come in any order; a name
 // that comes twice is an error.
 //
-// The first failure is kept and returned by every later call.
+// The first failure is kept and returned by every later call. It names the
+// entry that it is about by its path, if it is about one: what goes wrong with
+// the image file does so some time after the entries came.
 type Writer interface {
 	// Begin starts a unit of layout, for which the caller may later ask where
 	// its data lies: what a unit holds depends on the units before it only
@@ -84,6 +86,7 @@ type Extent struct {
 // is an [io.WriterTo], file data goes from its buffers straight into w.
 func AddTree(w Writer, root string, c store.Contents) error {
 	var buf []byte
+	out := &blamed{w: w}
 	_, direct := c.(io.WriterTo)
 	for {
 		e, err := c.Next()
@@ -107,7 +110,10 @@ func AddTree(w Writer, root string, c store.Contents) error {
 		if buf == nil && !direct {
 			buf = make([]byte, 256<<10)
 		}
-		n, err := io.CopyBuffer(onlyWriter{w}, c, buf)
+		n, err := io.CopyBuffer(out, c, buf)
+		if out.err != nil {
+			return out.err
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", at.Path, err)
 		}
@@ -117,5 +123,16 @@ func AddTree(w Writer, root string, c store.Contents) error {
 	}
 }
 
-// onlyWriter keeps io.CopyBuffer to the buffer it was given.
-type onlyWriter struct{ io.Writer }
+// blamed keeps io.CopyBuffer to the buffer it was given, and tells what went
+// wrong in writing from what did in reading.
+type blamed struct {
+	w   io.Writer
+	err error
+}
+
+// Write implements [io.Writer].
+func (b *blamed) Write(p []byte) (int, error) {
+	n, err := b.w.Write(p)
+	b.err = err
+	return n, err
+}

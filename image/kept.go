@@ -23,10 +23,11 @@ type Kept struct {
 	// Place is where its data lies.
 	Place FilePlace
 	// ReadTail fills p, as long as the file's last block is, with that block;
-	// for squashfs.
+	// for squashfs. Its error names the file and the image.
 	ReadTail func(p []byte) error
 	// Check reads the data and tells whether it is what Sum says; it is called
-	// before the data is used. nil where it has been checked, or is trusted.
+	// before the data is used. Its error names the file and the image. nil where
+	// it has been checked, or is trusted.
 	Check func() error
 }
 

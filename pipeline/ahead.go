@@ -45,7 +45,7 @@ type ahead struct {
 	// open starts path i. What it gives is read and closed on one goroutine; a
 	// *keptPath goes to its use as it is.
 	open func(ctx context.Context, i int) (store.Contents, error)
-	// blame says of an error that it is about path i.
+	// blame says of an error in opening or reading that it is about path i.
 	blame func(i int, err error) error
 }
 
@@ -86,7 +86,7 @@ const queuedBatches = 64
 // each calls use with the contents of path 0 to n-1, in order, on one
 // goroutine. What use leaves unread is read and checked all the same. The
 // first error of any path ends it all, and is returned once everything that
-// was started has ended.
+// was started has ended. One of use is returned as it is.
 func (a *ahead) each(ctx context.Context, n int, use func(i int, c store.Contents) error) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -151,7 +151,9 @@ func (r *aheadRun) readAll() {
 		if err == nil {
 			err = errors.Join(r.read(it, o.contents), o.contents.Close())
 		}
-		r.failed(it, err)
+		if err != nil {
+			r.failed(r.blame(it.index, err))
+		}
 		r.spooled.Release(r.spoolCost(it))
 		close(it.batches)
 	}
@@ -203,9 +205,9 @@ func (r *aheadRun) acquire(it *item, b *batch) error {
 }
 
 // failed ends it all unless err is nil. After a failure others only follow.
-func (r *aheadRun) failed(it *item, err error) {
+func (r *aheadRun) failed(err error) {
 	if err != nil && r.ctx.Err() == nil {
-		r.fail(r.blame(it.index, err))
+		r.fail(err)
 	}
 }
 
@@ -216,7 +218,7 @@ func (r *aheadRun) useAll(use func(i int, c store.Contents) error) {
 		if r.ctx.Err() != nil {
 			continue
 		}
-		r.failed(it, r.use(it, use))
+		r.failed(r.use(it, use))
 	}
 }
 

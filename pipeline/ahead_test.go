@@ -297,8 +297,11 @@ func TestAheadFails(t *testing.T) {
 		if !errors.Is(err, want) {
 			t.Errorf("seed %d: got %v, want %v", seed, err, want)
 		}
-		if want != context.Canceled && err.Error() != blame(at, want).Error() {
+		if want == errRotten && err.Error() != blame(at, want).Error() {
 			t.Errorf("seed %d: %v does not name path %d", seed, err, at)
+		}
+		if want == errUse && err != want {
+			t.Errorf("seed %d: %v, want what use returned", seed, err)
 		}
 		if n := c.open.Load(); n != 0 {
 			t.Errorf("seed %d: %d contents were not closed", seed, n)

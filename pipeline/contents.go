@@ -107,7 +107,9 @@ func addFile(w image.Writer, f *storedb.File) error {
 	return err
 }
 
-// addStorePaths adds the closure, a unit for each path.
+// addStorePaths adds the closure, a unit for each path. The writer's errors go
+// on as they are: they name the entry that they are about, and what is wrong
+// with the image file is the fault of no store path.
 func (b *builder) addStorePaths(ctx context.Context, plan *plan, w image.Writer, found *findings) error {
 	stage := b.opts.Progress.Stage("write", progress.Bytes, plan.closure.NarBytes())
 	defer stage.Finish()
@@ -134,14 +136,17 @@ func (b *builder) addStorePaths(ctx context.Context, plan *plan, w image.Writer,
 		watched := found.watch(plan, path, c)
 		counted := &countedContents{Contents: watched, stage: stage}
 		if b.opts.InPlace && b.base.Has(path, plan.info(i).NarHash) {
-			if err := b.addWatched(ctx, w.(image.KeptWriter), path, counted); err != nil {
+			if err := b.addWatched(ctx, plan, i, w.(image.KeptWriter), counted); err != nil {
 				return err
 			}
 		} else if err := image.AddTree(w, storeDir+"/"+path.Base(), counted); err != nil {
 			return err
 		}
 		stage.Add(plan.info(i).NarSize - counted.n)
-		return found.keep(plan, path, watched)
+		if err := found.keep(plan, path, watched); err != nil {
+			return plan.blame(i, err)
+		}
+		return nil
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -77,6 +78,8 @@ func TestBuildDiskFull(t *testing.T) {
 			b := &builder{opts: opts, format: format, source: f.store}
 			if _, err := b.build(t.Context()); !errors.Is(err, unix.ENOSPC) {
 				t.Errorf("%s, %d bytes: got %v, want %v", ext, fill, err, unix.ENOSPC)
+			} else if text := err.Error(); strings.Contains(text, "-noise") || strings.Count(text, "disk."+ext) > 1 {
+				t.Errorf("%s, %d bytes: %v names a store path, which is not to blame, or the image twice", ext, fill, err)
 			}
 			if left := f.files(t); len(left) > 0 {
 				t.Errorf("%s, %d bytes: it left %q", ext, fill, left)

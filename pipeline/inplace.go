@@ -192,10 +192,11 @@ func (b *builder) unchanged(ctx context.Context, plan *plan, m *image.Manifest, 
 
 // addWatched adds a path that the base has, and that is read all the same,
 // since there is something to learn from it.
-func (b *builder) addWatched(ctx context.Context, w image.KeptWriter, path store.Path, c *countedContents) error {
+func (b *builder) addWatched(ctx context.Context, plan *plan, i int, w image.KeptWriter, c *countedContents) error {
+	path := plan.order[i]
 	entries, err := b.base.Unit(ctx, path)
 	if err != nil {
-		return fmt.Errorf("--base: %w", err)
+		return plan.blame(i, fmt.Errorf("--base: %w", err))
 	}
 	for {
 		e, err := c.Next()

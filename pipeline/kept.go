@@ -153,7 +153,7 @@ func (b *builder) openKept(ctx context.Context, plan *plan, i int) (store.Conten
 	case err == nil:
 		return &keptPath{entries: entries}, nil
 	case b.opts.BaseOptional && ctx.Err() == nil:
-		b.opts.Logger.Warn("not taking a path from the base", "error", err)
+		b.opts.Logger.Warn("not taking a path from the base", "path", plan.order[i], "error", err)
 		return b.source.Open(ctx, plan.info(i))
 	}
 	return nil, fmt.Errorf("--base: %w", err)

@@ -30,7 +30,7 @@ var ErrUnfit = errors.New("the base does not fit")
 
 // ErrDamaged is wrapped by the errors about an image that is not what its
 // manifest says.
-var ErrDamaged = errors.New("the base is damaged")
+var ErrDamaged = errors.New("the image is damaged")
 
 // Image is an image opened to be built upon. It may be used by many goroutines
 // at once.

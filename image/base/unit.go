@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"bigdisk/bundle/store"
 	"bigdisk/image"
@@ -19,11 +20,12 @@ type Entry struct {
 
 // Unit returns all that is in a store path, in NAR order, for
 // [image.KeptWriter]. The path's own data has been checked; that of files that
-// another path was the first to need is checked when it is used.
+// another path was the first to need is checked when it is used. An error
+// names the image; which path it is about the caller knows.
 func (b *Image) Unit(ctx context.Context, path store.Path) ([]Entry, error) {
 	entries, err := b.unit(ctx, path)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s: %w", b.name, path, err)
+		return nil, fmt.Errorf("%s: %w", b.name, err)
 	}
 	return entries, nil
 }
@@ -79,7 +81,7 @@ func (u *unit) visit(path string, n *read.Node, leave bool) error {
 		if u.files == len(u.path.Sums) {
 			return fmt.Errorf("%q: there are more files than in the manifest", path)
 		}
-		k, err := u.file(n, u.path.Sums[u.files])
+		k, err := u.file(path, n, u.path.Sums[u.files])
 		if err != nil {
 			return fmt.Errorf("%q: %w", path, err)
 		}
@@ -90,7 +92,7 @@ func (u *unit) visit(path string, n *read.Node, leave bool) error {
 	return nil
 }
 
-func (u *unit) file(n *read.Node, sum image.FileSum) (*image.Kept, error) {
+func (u *unit) file(path string, n *read.Node, sum image.FileSum) (*image.Kept, error) {
 	place, err := u.base.im.Place(n)
 	if err != nil {
 		return nil, err
@@ -99,7 +101,7 @@ func (u *unit) file(n *read.Node, sum image.FileSum) (*image.Kept, error) {
 	if place.Tail != nil {
 		k.ReadTail = func(p []byte) error {
 			if err := u.base.im.ReadTail(n, p); err != nil {
-				return fmt.Errorf("%s: %s: %w: %w", u.base.name, u.path.Path, ErrDamaged, err)
+				return fmt.Errorf("%s: %w: %w", u.nameOf(path), ErrDamaged, err)
 			}
 			return nil
 		}
@@ -113,12 +115,17 @@ func (u *unit) file(n *read.Node, sum image.FileSum) (*image.Kept, error) {
 	} else if !u.base.trust {
 		k.Check = func() error {
 			if err := u.checkFile(n, sum); err != nil {
-				return fmt.Errorf("%s: %s: %w", u.base.name, u.path.Path, err)
+				return fmt.Errorf("%s: %w", u.nameOf(path), err)
 			}
 			return nil
 		}
 	}
 	return k, nil
+}
+
+// nameOf is what errors call a file by that is looked at after Unit.
+func (u *unit) nameOf(path string) string {
+	return fmt.Sprintf("%s: %s", u.base.name, filepath.Join(string(u.path.Path), path))
 }
 
 // owns tells whether all of a file's data lies in the path's extents.

@@ -17,7 +17,7 @@ func (w *Writer) CreateKept(e *store.Entry, k *image.Kept) error {
 		return err
 	}
 	if err := w.createKept(e, k); err != nil {
-		return w.fail(fmt.Errorf("%q: %w", clip(e.Path), err))
+		return w.fail(w.about(e.Path, err))
 	}
 	return nil
 }
@@ -64,7 +64,7 @@ func (b *builder) placeKept(k *image.Kept, key contentKey, twin uint32) error {
 	}
 	if k.Check != nil {
 		if err := k.Check(); err != nil {
-			return fmt.Errorf("%q: %w", clip(b.file.op.name), err)
+			return err
 		}
 	}
 	if stays, err := b.stays(k, key, twin); err != nil || stays {

@@ -159,7 +159,7 @@ func (w *Writer) Create(e *store.Entry) error {
 		return err
 	}
 	if err := w.create(e); err != nil {
-		return w.fail(fmt.Errorf("%q: %w", clip(e.Path), err))
+		return w.fail(w.about(e.Path, err))
 	}
 	return nil
 }
@@ -335,6 +335,19 @@ func (w *Writer) wait() error {
 		return err
 	}
 	return w.ctx.Err()
+}
+
+// about says that err is about the entry at path, unless a stage has failed:
+// that has nothing to do with the entry which is being written.
+func (w *Writer) about(path string, err error) error {
+	select {
+	case <-w.failed:
+		if stopped := w.wait(); stopped != nil {
+			return stopped
+		}
+	default:
+	}
+	return fmt.Errorf("%q: %w", clip(path), err)
 }
 
 // fail keeps the first failure.

@@ -60,7 +60,7 @@ func (b *backEnd) run(steps <-chan step) error {
 				return nil
 			}
 			if err := s.commit(b); err != nil {
-				return fmt.Errorf("squashfs: %w", err)
+				return err
 			}
 			if d, ok := s.(*directory); ok {
 				b.root = d.ref // the root comes last
@@ -154,10 +154,7 @@ func (b *backEnd) finish(inodes uint32) error {
 	if err == nil {
 		err = b.out.writeAt(super.encode(), 0)
 	}
-	if err != nil {
-		return fmt.Errorf("squashfs: %w", err)
-	}
-	return nil
+	return err
 }
 
 func (b *backEnd) writeTables(super *superblock) error {

@@ -26,7 +26,7 @@ func (w *Writer) CreateKept(e *store.Entry, k *image.Kept) error {
 		return err
 	}
 	if err := w.createKept(e, k); err != nil {
-		return w.fail(fmt.Errorf("squashfs: %s: %w", e.Path, err))
+		return w.fail(fmt.Errorf("%s: %w", e.Path, err))
 	}
 	return nil
 }
@@ -49,7 +49,7 @@ func (w *Writer) createKept(e *store.Entry, k *image.Kept) error {
 	}
 	if k.Check != nil {
 		if err := k.Check(); err != nil {
-			return err
+			return w.fail(err)
 		}
 	}
 	loc := w.seen.next()
@@ -134,8 +134,8 @@ func (w *Writer) keepTail(size int, k *image.Kept, loc *location) error {
 	if err != nil {
 		return err
 	}
-	if err := (keptEnd{k, size}).read(buf[:size]); err != nil {
-		return err
+	if err := k.ReadTail(buf[:size]); err != nil {
+		return w.fail(err)
 	}
 	return w.keep(buf[:size], loc)
 }
@@ -162,19 +162,11 @@ func (w *Writer) unfollow() error {
 	for _, end := range f.ends {
 		n := len(buf)
 		buf = buf[:n+end.size]
-		if err := end.read(buf[n:]); err != nil {
-			return err
+		if err := end.ReadTail(buf[n:]); err != nil {
+			return w.fail(err)
 		}
 	}
 	fr.followed, fr.block = nil, buf
-	return nil
-}
-
-// read fills p with the end of the file.
-func (e keptEnd) read(p []byte) error {
-	if err := e.ReadTail(p); err != nil {
-		return fmt.Errorf("the earlier image: %w", err)
-	}
 	return nil
 }
 

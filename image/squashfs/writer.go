@@ -22,8 +22,8 @@ var _ image.Writer = (*Writer)(nil)
 
 // Errors of a Writer that is not used as [image.Writer] asks.
 var (
-	ErrClosed       = errors.New("squashfs: the writer is closed")
-	ErrWriteTooLong = errors.New("squashfs: more bytes than the file's size")
+	ErrClosed       = errors.New("the writer is closed")
+	ErrWriteTooLong = errors.New("more bytes than the file's size")
 )
 
 // maxHeld is how many bytes of a file are held back until all of it has come
@@ -87,11 +87,11 @@ type incoming struct {
 func NewWriter(ctx context.Context, f File, opts Options) (*Writer, error) {
 	opts, err := opts.withDefaults()
 	if err != nil {
-		return nil, fmt.Errorf("squashfs: %w", err)
+		return nil, err
 	}
 	back, err := newBackEnd(f, opts)
 	if err != nil {
-		return nil, fmt.Errorf("squashfs: %w", err)
+		return nil, err
 	}
 	w := &Writer{opts: opts, back: back, hash: filesum.New()}
 	ctx, w.cancel = context.WithCancelCause(ctx)
@@ -120,9 +120,13 @@ func NewWriter(ctx context.Context, f File, opts Options) (*Writer, error) {
 }
 
 // fail keeps the first error, and the error that stopped the workers before
-// one that only follows from it.
+// one that only follows from it: that has nothing to do with the entry which
+// is being written.
 func (w *Writer) fail(err error) error {
 	if w.err == nil {
+		if stopped := context.Cause(w.ctx); stopped != nil {
+			err = stopped
+		}
 		w.err = err
 		w.cancel(err)
 	}
@@ -137,7 +141,7 @@ func (w *Writer) ready() error {
 		return w.err
 	}
 	if w.file != nil {
-		return w.fail(fmt.Errorf("squashfs: %s: %d bytes are missing: %w", w.file.name, w.file.remaining, io.ErrUnexpectedEOF))
+		return w.fail(fmt.Errorf("%s: %d bytes are missing: %w", w.file.name, w.file.remaining, io.ErrUnexpectedEOF))
 	}
 	return nil
 }
@@ -189,7 +193,7 @@ func (w *Writer) Create(e *store.Entry) error {
 		return err
 	}
 	if err := w.create(e); err != nil {
-		return w.fail(fmt.Errorf("squashfs: %s: %w", e.Path, err))
+		return w.fail(fmt.Errorf("%s: %w", e.Path, err))
 	}
 	return nil
 }
@@ -311,20 +315,23 @@ func (w *Writer) Write(p []byte) (int, error) {
 		return 0, nil
 	}
 	f := w.file
-	if f == nil || int64(len(p)) > f.remaining {
+	if f == nil {
 		return 0, w.fail(ErrWriteTooLong)
+	}
+	if int64(len(p)) > f.remaining {
+		return 0, w.fail(fmt.Errorf("%s: %w", f.name, ErrWriteTooLong))
 	}
 	f.remaining -= int64(len(p))
 	for rest := p; len(rest) > 0; {
 		n, err := w.fill(f, rest)
 		if err != nil {
-			return len(p) - len(rest), w.fail(fmt.Errorf("squashfs: %s: %w", f.name, err))
+			return len(p) - len(rest), w.fail(fmt.Errorf("%s: %w", f.name, err))
 		}
 		rest = rest[n:]
 	}
 	if f.remaining == 0 {
 		if err := w.endFile(); err != nil {
-			return len(p), w.fail(fmt.Errorf("squashfs: %s: %w", f.name, err))
+			return len(p), w.fail(fmt.Errorf("%s: %w", f.name, err))
 		}
 	}
 	return len(p), nil

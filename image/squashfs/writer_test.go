@@ -402,8 +402,8 @@ var errFull = errors.New("no space left on device")
 // next, Close returns it too, and no goroutine stays.
 func TestFullDisk(t *testing.T) {
 	err := endless(t, t.Context(), &memory{limit: 5 << 20, then: func() error { return errFull }})
-	if !errors.Is(err, errFull) {
-		t.Errorf("got %v", err)
+	if !errors.Is(err, errFull) || strings.Contains(err.Error(), "endless") {
+		t.Errorf("got %v, want %v without the name of an entry", err, errFull)
 	}
 }
 
@@ -434,7 +434,10 @@ func endless(t *testing.T, ctx context.Context, f squashfs.File) error {
 	if err == nil {
 		t.Fatal("1000 MiB went through")
 	}
-	err = w.Close()
+	failed := err
+	if err = w.Close(); err != failed {
+		t.Errorf("Write says %v, Close %v", failed, err)
+	}
 	if w.Layout() != nil {
 		t.Error("an image that failed has a layout")
 	}

@@ -90,7 +90,7 @@ func Write(ctx context.Context, name string, infos iter.Seq2[*store.PathInfo, er
 	}
 	if err != nil {
 		err = errors.Join(err, os.Remove(name))
-		return fmt.Errorf("store database %s: %w", name, err)
+		return fmt.Errorf("store database: %w", err)
 	}
 	return nil
 }
