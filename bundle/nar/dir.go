@@ -44,6 +44,19 @@ type diskFile struct {
 	ended bool
 }
 
+// DirError is what a [DirReader] returns: what is wrong with which file.
+type DirError struct {
+	// Root is what the tree was opened as, Path the entry's, "" for the root.
+	Root, Path string
+	Err        error
+}
+
+// Error names the file in full.
+func (e *DirError) Error() string { return filepath.Join(e.Root, e.Path) + ": " + e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *DirError) Unwrap() error { return e.Err }
+
 // OpenDir returns a reader of the file, symlink or directory at path. It opens
 // nothing before the first Next. Close it to release what it holds.
 func OpenDir(path string) *DirReader {
@@ -95,7 +108,7 @@ func (d *DirReader) Close() error {
 
 // fail adds to err the file it is about.
 func (d *DirReader) fail(err error) error {
-	return fmt.Errorf("%s: %w", filepath.Join(d.root, d.entry.Path), err)
+	return &DirError{Root: d.root, Path: d.entry.Path, Err: err}
 }
 
 func (d *DirReader) advance() error {

@@ -69,6 +69,9 @@ func (d *Dir) String() string { return d.spec }
 // Close implements [Source].
 func (d *Dir) Close() error { return d.db.close() }
 
+// errGone is ErrNotFound for a path that the store's database lists.
+var errGone = fmt.Errorf("the database lists it, but on disk it was %w", ErrNotFound)
+
 // Info implements [Source].
 func (d *Dir) Info(ctx context.Context, path store.Path) (*store.PathInfo, error) {
 	info, err := d.db.info(ctx, path)
@@ -86,7 +89,7 @@ func (d *Dir) Open(ctx context.Context, info *store.PathInfo) (store.Contents, e
 	}
 	at := filepath.Join(d.root, string(info.Path))
 	if _, err := os.Lstat(at); errors.Is(err, fs.ErrNotExist) {
-		return nil, wrap(info.Path, d, fmt.Errorf("%s is missing: %w", at, ErrNotFound))
+		return nil, wrap(info.Path, d, errGone)
 	} else if err != nil {
 		return nil, wrap(info.Path, d, err)
 	}
@@ -190,9 +193,20 @@ func (c *dirContents) finish() error {
 func (c *dirContents) fail(err error) error {
 	c.err = err
 	if err != io.EOF {
-		c.err = wrap(c.info.Path, c.dir, err)
+		c.err = wrap(c.info.Path, c.dir, within(err))
 	}
 	return c.err
+}
+
+// within names a file by its place in the store path, for an [Error] says
+// where that is.
+func within(err error) error {
+	if e, ok := err.(*nar.DirError); ok && e.Path != "" {
+		return fmt.Errorf("%s: %w", e.Path, e.Err)
+	} else if ok {
+		return e.Err
+	}
+	return err
 }
 
 // Close implements [store.Contents].

@@ -34,7 +34,7 @@ func TestBadDir(t *testing.T) {
 		{"file less", func(t *testing.T, at, _ string) { must(t, os.Remove(at+"/a/0")) }, source.ErrMismatch, "NarSize"},
 		{"executable", func(t *testing.T, at, _ string) { must(t, os.Chmod(at+"/a/0", 0o755)) }, source.ErrMismatch, "NarSize"},
 		{"pipe", func(t *testing.T, at, _ string) { must(t, syscall.Mkfifo(at+"/pipe", 0o644)) }, nil, "named pipe"},
-		{"missing", func(t *testing.T, at, _ string) { must(t, os.RemoveAll(at)) }, source.ErrNotFound, "is missing"},
+		{"missing", func(t *testing.T, at, _ string) { must(t, os.RemoveAll(at)) }, source.ErrNotFound, "on disk it was not found"},
 		{"bad hash", execute("UPDATE ValidPaths SET hash = 'md5:00'"), store.ErrBadHash, "db.sqlite"},
 		{"no size", execute("UPDATE ValidPaths SET narSize = NULL"), nil, "NAR size 0"},
 		{"bad deriver", execute("UPDATE ValidPaths SET deriver = 'x'"), store.ErrBadPath, "deriver"},
@@ -52,6 +52,9 @@ func TestBadDir(t *testing.T) {
 			files, err := read(t, s, p)
 			if err == nil {
 				t.Fatalf("it gave %d files", len(files))
+			}
+			if n := strings.Count(err.Error(), string(p)); n > 1 {
+				t.Errorf("%v names the path %d times", err, n)
 			}
 			if test.is != nil && !errors.Is(err, test.is) || !strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), string(p)) {
 				t.Errorf("got %v, want %v and %q", err, test.is, test.says)

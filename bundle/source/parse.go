@@ -71,7 +71,7 @@ func parseDir(spec string) (Source, error) {
 		return d, nil
 	}
 	if _, statErr := os.Stat(spec); statErr != nil {
-		return nil, fmt.Errorf("%w: %q is neither a directory nor starts with file://, http://, https://, gs:// or s3://: %w", ErrSpec, spec, statErr)
+		return nil, fmt.Errorf("%w: %q is neither a directory nor starts with file://, http://, https://, gs:// or s3://: %w", ErrSpec, spec, errors.Unwrap(statErr))
 	}
 	return nil, err
 }
