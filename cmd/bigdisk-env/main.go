@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"bigdisk/bundle/environment"
 	"bigdisk/pipeline/host/modenv"
 )
 
@@ -45,14 +46,33 @@ func run(args []string, stdout, stderr io.Writer) int {
 		*root, err = modenv.Current(*mountRoot, *service)
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "bigdisk-env: %v\nbigdisk-env: hint: see bigdisk-env --help\n", err)
+		report(stderr, err, "see bigdisk-env --help")
 		return exitUsage
 	}
 	if err := print(*root, f.Arg(0), stdout, stderr, *asJSON, *keep); err != nil {
-		fmt.Fprintf(stderr, "bigdisk-env: %v\n", err)
+		report(stderr, err, hintFor(err))
 		return exitFailure
 	}
 	return 0
+}
+
+// report prints err, and what to do about it if that is known.
+func report(stderr io.Writer, err error, hint string) {
+	fmt.Fprintf(stderr, "bigdisk-env: %v\n", err)
+	if hint != "" {
+		fmt.Fprintf(stderr, "bigdisk-env: hint: %s\n", hint)
+	}
+}
+
+// hintFor tells what bigdisk host env tells.
+func hintFor(err error) string {
+	switch {
+	case errors.Is(err, environment.ErrStale):
+		return "check the disk with bigdisk verify: an environment is made when the disk is"
+	case errors.Is(err, modenv.ErrNoDisk):
+		return "bigdisk host mount mounts a disk, bigdisk host status shows which one is current"
+	}
+	return ""
 }
 
 func print(root, id string, stdout, stderr io.Writer, asJSON bool, keep []string) error {
