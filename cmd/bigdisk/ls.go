@@ -79,6 +79,9 @@ func runLs(opts *lsOptions, name, path string, stdout io.Writer) error {
 			return nil
 		})
 	})
+	if err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
+	}
 	return cmp.Or(err, out.Flush())
 }
 

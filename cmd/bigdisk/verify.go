@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -158,6 +159,6 @@ func printReport(w io.Writer, name string, r *verify.Report) error {
 		against = "against its manifest"
 	}
 	_, err := fmt.Fprintf(w, "%s: %s, %d store paths, %d files of %s, verified %s: errors: %d, warnings: %d\n",
-		name, r.Info.Format, r.StorePaths, r.Files, humanBytes(r.Bytes), against, r.Errors, r.Warnings)
+		name, cmp.Or(r.Info.Format, "no filesystem that can be read"), r.StorePaths, r.Files, humanBytes(r.Bytes), against, r.Errors, r.Warnings)
 	return err
 }

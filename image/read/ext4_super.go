@@ -32,6 +32,7 @@ const (
 	extCompatSparseSuper2 = 0x200
 
 	extRoSparseSuper  = 0x1
+	extRoBigalloc     = 0x200
 	extRoMetadataCsum = 0x400
 )
 
@@ -100,6 +101,12 @@ func (fs *ext4) parseSuper() error {
 	}
 	if odd := fs.incompat &^ extIncompatKnown; odd != 0 {
 		return fmt.Errorf("%w: ext4 features %#x (a journal to replay, inline data, encryption or others)", ErrUnsupported, odd)
+	}
+	if fs.incompat&extIncompatExtents == 0 {
+		return fmt.Errorf("%w: ext2 or ext3, which map the blocks of files without extents", ErrUnsupported)
+	}
+	if fs.roCompat&extRoBigalloc != 0 {
+		return fmt.Errorf("%w: ext4 with clusters of several blocks (bigalloc)", ErrUnsupported)
 	}
 	fs.inodes, fs.blocks = le.Uint32(b), uint64(le.Uint32(b[4:]))
 	if fs.incompat&extIncompat64bit != 0 {

@@ -331,6 +331,8 @@ func TestUnsupportedSaysSo(t *testing.T) {
 	}{
 		{"mksquashfs", squash("-comp", "lzo")(dir, filepath.Join(t.TempDir(), "i")), "lzo"},
 		{"mke2fs", ext("-O", "inline_data")(dir, filepath.Join(t.TempDir(), "i")), "features"},
+		{"mke2fs", ext("-O", "^extents,^64bit")(dir, filepath.Join(t.TempDir(), "i")), "ext2"},
+		{"mke2fs", ext("-O", "bigalloc")(dir, filepath.Join(t.TempDir(), "i")), "bigalloc"},
 	} {
 		imagetest.Command(t, c.tool, c.args...)
 		image := c.args[1]
