@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
-	"time"
 
 	"bigdisk/bundle/store"
 	"bigdisk/image/imagetest"
@@ -26,8 +25,7 @@ func entryName(n int) string {
 }
 
 // TestMillionNames writes a directory with a million entries and looks some of
-// them up, the last included, in a mounted image. With the index, no look-up
-// reads the whole listing; without it, each would take a second.
+// them up in a mounted image. What that costs is for TestLookupCost to say.
 func TestMillionNames(t *testing.T) {
 	imagetest.NeedRoot(t, "mount an image")
 	const names = 1_000_000
@@ -55,15 +53,11 @@ func TestMillionNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := imagetest.Mount(t, name)
-	start := time.Now()
 	for i := 0; i < names; i += 997 {
 		info, err := os.Lstat(filepath.Join(at, entryName(i)))
 		if err != nil || info.IsDir() != (i%2 == 0) {
 			t.Fatalf("%s: %v, %v", entryName(i), info, err)
 		}
-	}
-	if d := time.Since(start); d > 10*time.Second {
-		t.Errorf("1,000 look-ups took %v", d)
 	}
 	if _, err := os.Lstat(filepath.Join(at, "not-there")); !os.IsNotExist(err) {
 		t.Errorf("a name that is not there: %v", err)
