@@ -167,6 +167,8 @@ func hinted(err error) error {
 		return hintedError{err, "watch it with bigdisk rollout status --watch; --standby waits for it to end"}
 	case errors.Is(err, lease.ErrLost):
 		return hintedError{err, "nothing is lost: run it again to go on"}
+	case errors.Is(err, rollout.ErrReplaced):
+		return hintedError{err, "bigdisk rollout history says what became of it; if the object was removed or overwritten by mistake, restore its earlier generation (it may be soft-deleted), and bigdisk rollout start goes on"}
 	case errors.Is(err, state.ErrMalformed):
 		return hintedError{err, "nothing is changed before it can be read: restore an earlier generation of the object (it may be soft-deleted), or remove it: then start takes the version that most hosts have as the one before"}
 	case errors.Is(err, state.ErrNoPrevious):

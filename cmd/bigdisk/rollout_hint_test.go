@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"bigdisk/gcp/rollout"
 	"bigdisk/gcp/rollout/state"
 )
 
@@ -37,6 +38,12 @@ func TestRefusalsHaveAHint(t *testing.T) {
 		back := state.RollbackSpeed(speed)
 		wantHint(t, "rollback of the first", d.Apply(&state.Request{Action: state.Rollback, Plan: &back}, now), "rollout start --version")
 	}
+}
+
+// TestReplacedStateHasAHint says what to do where the rollout's state was removed or
+// overwritten in the middle.
+func TestReplacedStateHasAHint(t *testing.T) {
+	wantHint(t, "replaced", fmt.Errorf("%w: it had a and has b now", rollout.ErrReplaced), "restore its earlier generation")
 }
 
 func wantHint(t *testing.T, what string, err error, want string) {

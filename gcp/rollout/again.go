@@ -49,3 +49,32 @@ func (s *Service) retake(ctx context.Context, take func(context.Context) (*lease
 		}
 	}
 }
+
+// ErrReplaced is wrapped by errors about a document that tells of another rollout
+// than the one that was under way.
+var ErrReplaced = errors.New("the state in the bucket is not this rollout's any more")
+
+// ours is f for a lease that was taken again: for as long as nobody had it, somebody
+// may have ended the rollout and begun another one, removed the document or put
+// another one into its place. f goes on with the rollout that has the ID, or with
+// its rollback, and with no other.
+func ours(id string, f func(*lease.Keeper) error) func(*lease.Keeper) error {
+	return func(k *lease.Keeper) error {
+		found, same := "none", false
+		k.Look(func(d *state.Document) {
+			if same = d.Continues(id); d.Rollout != nil {
+				found = d.Rollout.ID
+			}
+		})
+		if !same {
+			return fmt.Errorf("%w: it had rollout %s and has %s now", ErrReplaced, id, found)
+		}
+		return f(k)
+	}
+}
+
+// idOf is the ID of the keeper's rollout.
+func idOf(k *lease.Keeper) (id string) {
+	k.Look(func(d *state.Document) { id = d.Rollout.ID })
+	return id
+}

@@ -88,11 +88,17 @@ func (c *Controller) tellClock() {
 // longer there, and hosts that lost their disk, which are to be changed again.
 func (c *Controller) takeIn(d *state.Document) bool {
 	zones := c.zones()
-	edited := !maps.Equal(zones, d.Zones)
+	edited, before := !maps.Equal(zones, d.Zones), d.Zones
 	d.Zones = zones
 	r := d.Rollout
 	if !r.Active() {
 		return edited
+	}
+	for zone, z := range before {
+		if _, there := zones[zone]; !there && z.Hosts > 0 {
+			r.Note(time.Now(), fmt.Sprintf("%s is not in the configuration any more: its %d hosts stay as they are", zone, z.Hosts))
+			c.opt.Log.Warn("a zone is not in the configuration any more; its hosts stay as they are", "zone", zone, "hosts", z.Hosts)
+		}
 	}
 	for id := range r.Done {
 		if c.lacks(r, id) {

@@ -78,18 +78,18 @@ func (s *Service) Start(ctx context.Context, version string) error {
 	if err != nil {
 		return err
 	}
-	begun := false
+	begun := ""
 	err = s.hold(ctx, keeper, func(k *lease.Keeper) error {
 		if err := s.begin(ctx, k, version); err != nil {
 			return err
 		}
-		begun = true
+		begun = idOf(k)
 		return s.carryOut(ctx, k)
 	})
-	if !begun {
+	if begun == "" {
 		return err
 	}
-	return s.again(ctx, err, s.claim, func(k *lease.Keeper) error { return s.carryOut(ctx, k) })
+	return s.again(ctx, err, s.claim, ours(begun, func(k *lease.Keeper) error { return s.carryOut(ctx, k) }))
 }
 
 // begin makes sure that there is a rollout of the version under way.
@@ -112,17 +112,38 @@ func (s *Service) begin(ctx context.Context, k *lease.Keeper, version string) er
 		return fmt.Errorf("%w: no host matches the filter %q", ErrNoHosts, s.Config.Hosts.Filter)
 	}
 	k.Update(func(d *state.Document) {
-		if d.Deployed == "" {
-			d.Deployed = mostCommon(w, label(version))
-		}
-		if err = d.Begin(version, state.SpeedOf(s.Config.Rollout), s.Holder, time.Now()); err == nil {
-			d.Request = nil // it was about what was before
+		var next *state.Document
+		if next, err = s.begun(d, mostCommon(w, label(version)), version); err == nil {
+			*d = *next
 		}
 	})
 	if err != nil {
 		return err
 	}
 	return k.Flush(ctx)
+}
+
+// begun is a document with a rollout of a version begun; d stays as it is. An abort
+// that was asked for and that nobody did comes first. common is what most hosts have:
+// where nothing is known to be deployed, they come from that.
+func (s *Service) begun(d *state.Document, common, version string) (*state.Document, error) {
+	next, err := d.Clone()
+	if err != nil {
+		return nil, err
+	}
+	q, now := next.Request, time.Now()
+	if q != nil && q.Action == state.Abort && next.Rollout.Active() {
+		if err := next.Apply(q, now); err != nil {
+			return nil, err
+		}
+	}
+	next.Deployed = cmp.Or(next.Deployed, common)
+	err = next.Begin(version, state.SpeedOf(s.Config.Rollout), s.Holder, now)
+	if err != nil && q != nil {
+		err = fmt.Errorf("%w (bigdisk rollout start without a version does the %s that was asked for and is not done yet)", err, q.Action)
+	}
+	next.Request = nil // it was about what was before
+	return next, err
 }
 
 // published looks at the fleet, and fails unless some zone has a disk of the
@@ -195,18 +216,18 @@ func (s *Service) Rollback(ctx context.Context, reason string, speed *state.Spee
 	if err != nil {
 		return false, err
 	}
-	begun := false
+	begun := ""
 	err = s.hold(ctx, keeper, func(k *lease.Keeper) error {
 		if err := s.beginBack(ctx, k, reason, speed); err != nil {
 			return err
 		}
-		begun = true
+		begun = idOf(k)
 		return s.carryBack(ctx, k)
 	})
-	if !begun {
+	if begun == "" {
 		return false, err
 	}
-	return false, s.again(ctx, err, s.claim, func(k *lease.Keeper) error { return s.carryBack(ctx, k) })
+	return false, s.again(ctx, err, s.claim, ours(begun, func(k *lease.Keeper) error { return s.carryBack(ctx, k) }))
 }
 
 // beginBack turns the rollout into a rollback, and writes that down: from then on
@@ -273,6 +294,7 @@ const (
 // document.
 func (s *Service) Ask(ctx context.Context, action, reason string, speed *state.Speed) error {
 	q := &state.Request{ID: uuid.NewString(), Action: action, By: s.Holder, At: time.Now(), Reason: reason, Plan: speed}
+	asked := q
 	d, err := lease.Edit(ctx, s.Store, s.Config.Service, func(d *state.Document) error {
 		if action == state.Rollback && q.Plan == nil {
 			q.Plan = s.rollbackSpeed(d)
@@ -285,11 +307,8 @@ func (s *Service) Ask(ctx context.Context, action, reason string, speed *state.S
 			return err
 		}
 		if d.Lease != nil {
-			if other := d.Request; other != nil && other.Action == state.Pause && action == state.Resume {
-				return fmt.Errorf("%w: the %s that %s asked for is not done yet: wait for it", state.ErrRefused, other.Action, other.By)
-			}
-			d.Request = q
-			return nil
+			asked, err = queue(d, q, speed != nil)
+			return err
 		}
 		d.Request = nil
 		return d.Apply(q, time.Now())
@@ -297,7 +316,26 @@ func (s *Service) Ask(ctx context.Context, action, reason string, speed *state.S
 	if err != nil || d.Lease == nil {
 		return err
 	}
-	return s.answer(ctx, q)
+	return s.answer(ctx, asked)
+}
+
+// queue has the controller asked for q, and returns what to wait for: that, or the
+// same that somebody else has asked for. What keeps hosts from a bad version is not
+// given up for what does not, or has its own plan.
+func queue(d *state.Document, q *state.Request, planned bool) (*state.Request, error) {
+	before := map[string][]string{
+		state.Resume: {state.Pause, state.Abort, state.Rollback}, state.Pause: {state.Abort, state.Rollback}, state.Rollback: {state.Rollback},
+	}
+	switch other := d.Request; {
+	case other == nil:
+	case other.Action == q.Action && !planned:
+		return other, nil
+	case slices.Contains(before[q.Action], other.Action):
+		return nil, fmt.Errorf("%w: the %s that %s asked for is not done yet: wait for it (where no controller lives, bigdisk rollout start does it)",
+			state.ErrRefused, other.Action, cmp.Or(other.By, "the controller"))
+	}
+	d.Request = q
+	return q, nil
 }
 
 // answer waits for what the controller says to a request.
@@ -361,6 +399,11 @@ func (s *Service) reconcile(ctx context.Context, k *lease.Keeper, watch bool) er
 	repair.Yields = watch
 	run := repair
 	run.StopWhenPaused = true
+	k.Look(func(d *state.Document) {
+		if d.Rollout == nil && d.Deployed == "" {
+			s.Options.Log.Warn("no version was rolled out yet, as the state in the bucket tells: nothing can be repaired")
+		}
+	})
 	for {
 		err := New(s.Config, s.Cloud, k, repair).Reconcile(ctx, watch)
 		if !errors.Is(err, errUnderWay) {

@@ -145,6 +145,8 @@ func (d *Document) rollback(q *Request, now time.Time) error {
 	switch {
 	case r == nil:
 		return fmt.Errorf("%w: there was no rollout", ErrRefused)
+	case r.Kind == KindRollback && r.Active():
+		return fmt.Errorf("%w: a rollback to %s is under way already, and %s", ErrRefused, r.Version, r.Phase)
 	case r.Kind == KindRollback:
 		return fmt.Errorf("%w: the last one was a rollback itself (%s): start a rollout of the version you want", ErrRefused, r.Phase)
 	case r.Previous == "":

@@ -309,6 +309,20 @@ func (d *Document) End(phase, reason string, at time.Time) {
 	}
 }
 
+// Continues reports whether the last rollout is the one with an ID, or the rollback
+// that came right after it.
+func (d *Document) Continues(id string) bool {
+	r := d.Rollout
+	if r == nil || r.ID == id || r.Kind != KindRollback {
+		return r != nil && r.ID == id
+	}
+	before := len(d.History) - 1
+	if !r.Active() {
+		before-- // the last one is the rollback's own
+	}
+	return before >= 0 && d.History[before].ID == id
+}
+
 // Desired is the version a host should have, and the one it may keep beside
 // it; "" if nothing is known about it.
 func (d *Document) Desired(id world.ID) (version, previous string) {

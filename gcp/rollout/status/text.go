@@ -46,7 +46,7 @@ func (s *Status) head(b *strings.Builder) {
 	case s.Controller == "":
 		fmt.Fprintln(b, "controller: none at work")
 	case s.Silent:
-		fmt.Fprintf(b, "controller: %s: silent for %s, it may be dead\n", s.Controller, span(time.Duration(s.Heartbeat*float64(time.Second))))
+		fmt.Fprintf(b, "controller: %s: silent for %s, it may be dead, or its machine and this one disagree about the time\n", s.Controller, span(time.Duration(s.Heartbeat*float64(time.Second))))
 	default:
 		fmt.Fprintf(b, "controller: %s\n", s.Controller)
 	}
