@@ -38,6 +38,9 @@ func DecodeManifest(r io.Reader) (*Manifest, error) {
 	return &d.m, nil
 }
 
+// ManifestName is the file that describes the image in the file output.
+func ManifestName(output string) string { return output + ".manifest.json" }
+
 // ReadManifest decodes the manifest in the file name.
 func ReadManifest(name string) (*Manifest, error) {
 	f, err := OpenFile(name)

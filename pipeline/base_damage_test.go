@@ -44,7 +44,7 @@ func TestEveryFlip(t *testing.T) {
 		if _, err := Build(t.Context(), opts); err != nil {
 			t.Fatal(err)
 		}
-		m, err := image.ReadManifest(ManifestName(opts.Output))
+		m, err := image.ReadManifest(image.ManifestName(opts.Output))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +126,7 @@ func TestBaseSharedFile(t *testing.T) {
 		if _, err := Build(t.Context(), opts); err != nil {
 			t.Fatal(err)
 		}
-		described, err := image.ReadManifest(ManifestName(opts.Output))
+		described, err := image.ReadManifest(image.ManifestName(opts.Output))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,7 +200,7 @@ func TestBaseSums(t *testing.T) {
 	if _, err := Build(t.Context(), opts); err != nil {
 		t.Fatal(err)
 	}
-	changed, err := image.ReadManifest(ManifestName(opts.Output))
+	changed, err := image.ReadManifest(image.ManifestName(opts.Output))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -106,7 +106,7 @@ func TestBaseChangesNothing(t *testing.T) {
 				if _, err := Build(t.Context(), o); err != nil {
 					t.Fatalf("%s: %v", name, err)
 				}
-				return append(readFile(t, o.Output), readFile(t, ManifestName(o.Output))...)
+				return append(readFile(t, o.Output), readFile(t, image.ManifestName(o.Output))...)
 			}
 			first, second := some(r, paths, 0.6), some(r, paths, 0.6)
 			build("base", first, "")
@@ -147,7 +147,7 @@ func TestBaseRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := readFile(t, opts.Output)
-	m, err := image.ReadManifest(ManifestName(opts.Output))
+	m, err := image.ReadManifest(image.ManifestName(opts.Output))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func TestBaseRefused(t *testing.T) {
 			i := slices.IndexFunc(m.Paths, func(p image.ManifestPath) bool { return len(p.Sums) > 0 })
 			m.Paths[i].Sums = slices.Clone(m.Paths[i].Sums)
 			m.Paths[i].Sums[0][7] ^= 1
-			f, err := os.Create(ManifestName(name))
+			f, err := os.Create(image.ManifestName(name))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -191,7 +191,7 @@ func TestBaseRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, err: base.ErrDamaged, text: "bytes, its manifest says"},
-		{name: "no manifest", change: func(t *testing.T, name string) { os.Remove(ManifestName(name)) }, err: os.ErrNotExist, text: "manifest.json"},
+		{name: "no manifest", change: func(t *testing.T, name string) { os.Remove(image.ManifestName(name)) }, err: os.ErrNotExist, text: "manifest.json"},
 		{name: "gone", change: func(t *testing.T, name string) { os.Remove(name) }, err: os.ErrNotExist, text: "base.sqsh"},
 		{name: "compression", opts: func(o *BuildOptions) { o.Compression = "lz4" }, err: base.ErrUnfit, text: "its compression is zstd:default, not lz4"},
 		{name: "block size", opts: func(o *BuildOptions) { o.BlockSize = 8192 }, err: base.ErrUnfit, text: "its block size is 4096, not 8192"},
@@ -202,7 +202,7 @@ func TestBaseRefused(t *testing.T) {
 			o := opts
 			o.Base, o.Output = filepath.Join(dir, "base.sqsh"), filepath.Join(dir, "new.sqsh")
 			copyFile(t, opts.Output, o.Base)
-			copyFile(t, ManifestName(opts.Output), ManifestName(o.Base))
+			copyFile(t, image.ManifestName(opts.Output), image.ManifestName(o.Base))
 			if c.change != nil {
 				c.change(t, o.Base)
 			}
@@ -250,7 +250,7 @@ func TestBaseInBucket(t *testing.T) {
 		t.Fatal(err)
 	}
 	var objects []fakestorage.Object
-	for _, name := range []string{"part.sqsh", ManifestName("part.sqsh")} {
+	for _, name := range []string{"part.sqsh", image.ManifestName("part.sqsh")} {
 		objects = append(objects, fakestorage.Object{
 			ObjectAttrs: fakestorage.ObjectAttrs{BucketName: "images", Name: "v1/" + name},
 			Content:     readFile(t, filepath.Join(dir, name)),
@@ -289,8 +289,8 @@ func TestBaseNames(t *testing.T) {
 		base, output string
 		err          error
 	}{
-		{file, ManifestName(file), ErrUsage},
-		{ManifestName(file), file, ErrUsage},
+		{file, image.ManifestName(file), ErrUsage},
+		{image.ManifestName(file), file, ErrUsage},
 		{"https://example.org/base.sqsh", filepath.Join(dir, "new.sqsh"), ErrUsage},
 	} {
 		o := opts

@@ -140,7 +140,7 @@ func (b *builder) buildAnew(ctx context.Context, plan *plan, start time.Time) (*
 // result sums the build up that began at start.
 func (b *builder) result(plan *plan, m *image.Manifest, start time.Time) *BuildResult {
 	return &BuildResult{
-		Image: b.opts.Output, Manifest: ManifestName(b.opts.Output), Format: b.opts.Format,
+		Image: b.opts.Output, Manifest: image.ManifestName(b.opts.Output), Format: b.opts.Format,
 		Label: plan.label, Size: m.Image.Size, SHA256: m.Image.SHA256, Modules: len(plan.entries), Missing: len(plan.missing),
 		Totals: m.Totals, Seconds: time.Since(start).Seconds(),
 	}
@@ -226,7 +226,7 @@ func (b *builder) manifestOptions() image.ManifestOptions {
 
 // publish gives image and manifest their names.
 func publish(out *atomicfile.File, m *image.Manifest) error {
-	f, err := atomicfile.Create(ManifestName(out.Name()))
+	f, err := atomicfile.Create(image.ManifestName(out.Name()))
 	if err != nil {
 		return err
 	}

@@ -106,13 +106,13 @@ func (b *builder) openRemoteBase(ctx context.Context) (disk *fetched, m *image.M
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	r, _, err := client.Open(ctx, name, ManifestName(object))
+	r, _, err := client.Open(ctx, name, image.ManifestName(object))
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	defer r.Close()
 	if m, err = image.DecodeManifest(r); err != nil {
-		return nil, nil, nil, fmt.Errorf("%s: %w", ManifestName(b.opts.Base), err)
+		return nil, nil, nil, fmt.Errorf("%s: %w", image.ManifestName(b.opts.Base), err)
 	}
 	o, err := client.OpenReaderAt(ctx, name, object)
 	if err != nil {

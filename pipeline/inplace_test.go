@@ -56,7 +56,7 @@ func (x *inPlace) build(t *testing.T, part []string) (*BuildResult, error) {
 // against one of all its bytes.
 func (x *inPlace) check(t *testing.T) {
 	t.Helper()
-	m, err := image.ReadManifest(ManifestName(x.disk))
+	m, err := image.ReadManifest(image.ManifestName(x.disk))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,12 +142,12 @@ func TestInPlace(t *testing.T) {
 			x.check(t)
 		}
 		x.same(t, part)
-		before := append(readFile(t, x.disk), readFile(t, ManifestName(x.disk))...)
+		before := append(readFile(t, x.disk), readFile(t, image.ManifestName(x.disk))...)
 		result, err := x.build(t, part)
 		if err != nil || !result.Unchanged {
 			t.Errorf("the same again: %v, unchanged %v", err, result)
 		}
-		if !bytes.Equal(before, append(readFile(t, x.disk), readFile(t, ManifestName(x.disk))...)) {
+		if !bytes.Equal(before, append(readFile(t, x.disk), readFile(t, image.ManifestName(x.disk))...)) {
 			t.Error("the same again changed something")
 		}
 		if left, _ := filepath.Glob(filepath.Join(filepath.Dir(x.disk), ".*")); len(left) > 0 {
@@ -218,9 +218,9 @@ func TestInPlaceInterrupted(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 2))
 	x := newInPlace(t, r)
 	part := some(r, x.all, 0.6)
-	image1, manifest1 := readFile(t, x.disk), readFile(t, ManifestName(x.disk))
+	image1, manifest1 := readFile(t, x.disk), readFile(t, image.ManifestName(x.disk))
 	again := func() {
-		for name, data := range map[string][]byte{x.disk: image1, ManifestName(x.disk): manifest1} {
+		for name, data := range map[string][]byte{x.disk: image1, image.ManifestName(x.disk): manifest1} {
 			if err := os.WriteFile(name, data, 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -230,7 +230,7 @@ func TestInPlaceInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	x.same(t, part)
-	image2, manifest2 := readFile(t, x.disk), readFile(t, ManifestName(x.disk))
+	image2, manifest2 := readFile(t, x.disk), readFile(t, image.ManifestName(x.disk))
 	refused := 0
 	for steps := 0; ; steps++ {
 		again()
@@ -257,7 +257,7 @@ func TestInPlaceInterrupted(t *testing.T) {
 		if _, err := Build(t.Context(), opts); err != nil {
 			t.Fatalf("after %d steps, again: %v", steps, err)
 		}
-		if !bytes.Equal(readFile(t, x.disk), image2) || !bytes.Equal(readFile(t, ManifestName(x.disk)), manifest2) {
+		if !bytes.Equal(readFile(t, x.disk), image2) || !bytes.Equal(readFile(t, image.ManifestName(x.disk)), manifest2) {
 			t.Fatalf("after %d steps the image is another one", steps)
 		}
 	}
@@ -282,7 +282,7 @@ func TestInPlaceDevice(t *testing.T) {
 	x := newInPlace(t, r)
 	x.opts.Size = 0
 	manifest := filepath.Join(t.TempDir(), "release.json")
-	if err := os.Rename(ManifestName(x.disk), manifest); err != nil {
+	if err := os.Rename(image.ManifestName(x.disk), manifest); err != nil {
 		t.Fatal(err)
 	}
 	device := strings.TrimSpace(imagetest.Command(t, "losetup", "--find", "--show", x.disk))
@@ -355,10 +355,10 @@ func TestInPlaceRefused(t *testing.T) {
 		"partition":   {func(o *BuildOptions) { o.Partition = GPT }, ErrUsage, "--partition"},
 		"optional":    {func(o *BuildOptions) { o.BaseOptional = true }, ErrUsage, "--base-optional"},
 		"too small":   {func(o *BuildOptions) { o.Size = 64 << 20 }, nil, "cannot be made one of 67108864"},
-		"no manifest": {func(o *BuildOptions) { os.Remove(ManifestName(x.disk)) }, os.ErrNotExist, "disk.raw.manifest.json"},
+		"no manifest": {func(o *BuildOptions) { os.Remove(image.ManifestName(x.disk)) }, os.ErrNotExist, "disk.raw.manifest.json"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			manifest := readFile(t, ManifestName(x.disk))
+			manifest := readFile(t, image.ManifestName(x.disk))
 			opts := x.opts
 			opts.Base, opts.InPlace, opts.Paths = x.disk, true, []string{string(x.all[0])}
 			c.opts(&opts)
@@ -369,7 +369,7 @@ func TestInPlaceRefused(t *testing.T) {
 			if !bytes.Equal(readFile(t, x.disk), before) {
 				t.Error("the base has changed")
 			}
-			if err := os.WriteFile(ManifestName(x.disk), manifest, 0o644); err != nil {
+			if err := os.WriteFile(image.ManifestName(x.disk), manifest, 0o644); err != nil {
 				t.Fatal(err)
 			}
 		})

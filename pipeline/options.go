@@ -173,9 +173,6 @@ type BuildResult struct {
 	Seconds float64 `json:"seconds"`
 }
 
-// ManifestName is the file that describes the image in the file output.
-func ManifestName(output string) string { return output + ".manifest.json" }
-
 // samePath tells whether two names are the same but for how they are written.
 func samePath(a, b string) bool {
 	a, errA := filepath.Abs(a)
@@ -188,7 +185,7 @@ func (o *BuildOptions) baseManifest() string {
 	if o.BaseManifest != "" {
 		return o.BaseManifest
 	}
-	return ManifestName(o.Base)
+	return image.ManifestName(o.Base)
 }
 
 // FormatOf tells the format that a file's suffix stands for: .sqsh and
@@ -251,7 +248,7 @@ func (o BuildOptions) withDefaults() (BuildOptions, error) {
 	if o.BaseManifest != "" && inBucket(o.Base) {
 		return o, fmt.Errorf("%w: the manifest of %s is beside it: leave --base-manifest out", ErrUsage, o.Base)
 	}
-	if o.Base != "" && !o.InPlace && (samePath(o.Output, o.baseManifest()) || samePath(ManifestName(o.Output), o.Base)) {
+	if o.Base != "" && !o.InPlace && (samePath(o.Output, o.baseManifest()) || samePath(image.ManifestName(o.Output), o.Base)) {
 		return o, fmt.Errorf("%w: -o %s would write over the base or its manifest: choose another name", ErrUsage, o.Output)
 	}
 	if o.CacheSize < 0 || o.Cache == "" && o.CacheSize != 0 {

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"bigdisk/image"
-	"bigdisk/pipeline"
 )
 
 // TestMade makes images of a small synthetic store, which are verified before
@@ -17,7 +16,7 @@ func TestMade(t *testing.T) {
 			if err := m.build(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			got, err := image.ReadManifest(pipeline.ManifestName(m.output))
+			got, err := image.ReadManifest(image.ManifestName(m.output))
 			if err != nil {
 				t.Fatal(err)
 			}

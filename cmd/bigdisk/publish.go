@@ -197,7 +197,7 @@ func (o *publishOptions) manifestFile(name string) string {
 	if o.Manifest != "" {
 		return o.Manifest
 	}
-	return name + ".manifest.json"
+	return image.ManifestName(name)
 }
 
 // release is the image as its manifest describes it or, without one, as it is.

@@ -58,13 +58,10 @@ type Options struct {
 	Stage func(name string, total int64) Counter
 }
 
-// ManifestName is where the manifest of an image lies.
-func ManifestName(imageName string) string { return imageName + ".manifest.json" }
-
 // LoadManifest reads the manifest beside an image. It returns nil without an
 // error when there is none.
 func LoadManifest(imageName string) (*image.Manifest, error) {
-	m, err := image.ReadManifest(ManifestName(imageName))
+	m, err := image.ReadManifest(image.ManifestName(imageName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"bigdisk/image"
 	"bigdisk/image/atomicfile"
 )
 
@@ -107,24 +108,22 @@ func (d *directory) save(j *Journal) error {
 	return nil
 }
 
-// manifestOf is the name of an image's manifest.
-func manifestOf(image string) string { return image + ".manifest.json" }
-
-// holds tells whether image and manifest are there, the image with its size.
-func holds(dir, image string, size int64) bool {
-	info, err := os.Stat(filepath.Join(dir, image))
+// holds tells whether an image and its manifest are there, the image with its
+// size.
+func holds(dir, name string, size int64) bool {
+	info, err := os.Stat(filepath.Join(dir, name))
 	if err != nil || !info.Mode().IsRegular() || info.Size() != size {
 		return false
 	}
-	info, err = os.Stat(filepath.Join(dir, manifestOf(image)))
+	info, err = os.Stat(filepath.Join(dir, image.ManifestName(name)))
 	return err == nil && info.Mode().IsRegular()
 }
 
 // remove deletes an image and its manifest, whole or begun. What is not there is
 // no error.
-func (d *directory) remove(image string) error {
+func (d *directory) remove(name string) error {
 	var failed error
-	for _, name := range []string{d.file(manifestOf(image)), d.file(image)} {
+	for _, name := range []string{d.file(image.ManifestName(name)), d.file(name)} {
 		for _, name := range []string{name, atomicfile.TempName(name)} {
 			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				failed = errors.Join(failed, err)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"bigdisk/image"
 	"bigdisk/image/atomicfile"
 )
 
@@ -88,7 +89,7 @@ func (w *world) steps() Steps {
 
 // write makes an image and its manifest.
 func (w *world) write(name string) {
-	for _, n := range []string{name, manifestOf(name)} {
+	for _, n := range []string{name, image.ManifestName(name)} {
 		if err := os.WriteFile(n, []byte(name), 0o666); err != nil {
 			w.t.Fatal(err)
 		}
