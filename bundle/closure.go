@@ -275,12 +275,6 @@ func (c *Closure) Info(path store.Path) (*store.PathInfo, bool) {
 	return c.info(i), true
 }
 
-// Has reports whether a path is in the closure.
-func (c *Closure) Has(path store.Path) bool {
-	_, ok := c.find(path)
-	return ok
-}
-
 func (c *Closure) find(path store.Path) (uint32, bool) {
 	i, ok := slices.BinarySearchFunc(c.nodes, path, func(n node, p store.Path) int {
 		return strings.Compare(string(n.path), string(p))

@@ -33,19 +33,6 @@ func (c *Closure) Order(roots []store.Path) ([]store.Path, error) {
 	return order, nil
 }
 
-// Of returns the closure of one of its paths, sorted by path; nil if it is not
-// in the closure.
-func (c *Closure) Of(root store.Path) []store.Path {
-	if !c.Has(root) {
-		return nil
-	}
-	paths, err := c.Order([]store.Path{root})
-	if err != nil {
-		return nil
-	}
-	return paths
-}
-
 // NeededBy returns the first of the roots whose closure has the path, and
 // whether there is one. It is for messages: it takes a walk through the
 // closure.

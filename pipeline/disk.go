@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -147,9 +148,9 @@ func (b *builder) digest(ctx context.Context, r io.ReaderAt, m *image.Manifest) 
 	return nil
 }
 
-// ErrUnsound is wrapped by the error of a build whose image did not pass
+// errUnsound is wrapped by the error of a build whose image did not pass
 // [BuildOptions.Verify].
-var ErrUnsound = fmt.Errorf("the image is not sound")
+var errUnsound = errors.New("the image is not sound")
 
 // verifyImage reads the image again, before it gets its name.
 func (b *builder) verifyImage(ctx context.Context, name string, m *image.Manifest) error {
@@ -166,7 +167,7 @@ func (b *builder) verifyImage(ctx context.Context, name string, m *image.Manifes
 		return fmt.Errorf("verify %s: %w", b.opts.Output, err)
 	}
 	if !report.OK() {
-		return fmt.Errorf("%s: %w: errors: %d, the first: %s", b.opts.Output, ErrUnsound, report.Errors, report.Findings[0])
+		return fmt.Errorf("%s: %w: errors: %d, the first: %s", b.opts.Output, errUnsound, report.Errors, report.Findings[0])
 	}
 	return nil
 }

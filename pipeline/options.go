@@ -34,8 +34,8 @@ const (
 	DefaultSpoolBudget = 1 << 30
 )
 
-// SelectTerminal is a value of [BuildOptions.Select].
-const SelectTerminal = "terminal"
+// selectTerminal is the one choice of [BuildOptions.Select].
+const selectTerminal = "terminal"
 
 // ErrUsage is wrapped by errors about options that do not go together, as
 // opposed to a build that failed.
@@ -50,7 +50,7 @@ type BuildOptions struct {
 	Modules []string
 	// Latest keeps only the newest so many versions of each module; 0 keeps all.
 	Latest int
-	// Select is [SelectTerminal] to keep only what the automatic upgrades end
+	// Select is "terminal" to keep only what the automatic upgrades end
 	// with, and what leads there directly; "" keeps all.
 	Select string
 	// Paths are store paths to hold besides what the lock selects.
@@ -188,9 +188,9 @@ func (o *BuildOptions) baseManifest() string {
 	return image.ManifestName(o.Base)
 }
 
-// FormatOf tells the format that a file's suffix stands for: .sqsh and
+// formatOf tells the format that a file's suffix stands for: .sqsh and
 // .squashfs, or .raw, .img and .ext4.
-func FormatOf(output string) (string, error) {
+func formatOf(output string) (string, error) {
 	switch strings.ToLower(filepath.Ext(output)) {
 	case ".sqsh", ".squashfs":
 		return Squashfs, nil
@@ -224,7 +224,7 @@ func (o BuildOptions) withDefaults() (BuildOptions, error) {
 		o.Format = Ext4
 	}
 	if o.Format == "" {
-		format, err := FormatOf(o.Output)
+		format, err := formatOf(o.Output)
 		if err != nil {
 			return o, err
 		}
@@ -270,12 +270,12 @@ func (o *BuildOptions) checkSelection() error {
 	}
 	switch o.Select {
 	case "":
-	case SelectTerminal:
+	case selectTerminal:
 		if o.Mapping == "" && o.AutoUpgrade == "" {
-			return fmt.Errorf("%w: --select %s follows the automatic upgrades: give --mapping or --auto-upgrade", ErrUsage, SelectTerminal)
+			return fmt.Errorf("%w: --select %s follows the automatic upgrades: give --mapping or --auto-upgrade", ErrUsage, selectTerminal)
 		}
 	default:
-		return fmt.Errorf("%w: --select %q: there is %s", ErrUsage, o.Select, SelectTerminal)
+		return fmt.Errorf("%w: --select %q: there is %s", ErrUsage, o.Select, selectTerminal)
 	}
 	if first := slices.Index(o.From, NixStore); first >= 0 && slices.Contains(o.From[first+1:], NixStore) {
 		return fmt.Errorf("%w: --from %s comes twice", ErrUsage, NixStore)

@@ -277,7 +277,7 @@ func (p *plan) followMaps(o BuildOptions, given *givenFiles) error {
 			return err
 		}
 	}
-	if o.Select != SelectTerminal {
+	if o.Select != selectTerminal {
 		return nil
 	}
 	auto, err := modules.ParseMap(given.auto)

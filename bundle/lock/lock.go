@@ -110,9 +110,9 @@ const ShortLen = 7
 // maxVersionLen keeps versions within an int everywhere.
 const maxVersionLen = 9
 
-// ParseTag checks s. The version has no leading zeros, the date must be a real
+// parseTag checks s. The version has no leading zeros, the date must be a real
 // one from 1970 on.
-func ParseTag(s string) (Tag, error) {
+func parseTag(s string) (Tag, error) {
 	version, rest, ok := strings.Cut(s, "-")
 	date, short, ok2 := strings.Cut(rest, "-")
 	if !ok || !ok2 || version == "" || version[0] != 'v' {
@@ -155,7 +155,7 @@ func allHex[T string | []byte](s T) bool {
 	return true
 }
 
-// String returns the form that ParseTag reads.
+// String returns the form that parseTag reads.
 func (t Tag) String() string {
 	return "v" + strconv.Itoa(t.Version) + "-" + t.Date.String() + "-" + t.Short
 }
@@ -240,7 +240,7 @@ func ParseKey(s string) (ID, Tag, error) {
 	if err != nil {
 		return "", Tag{}, err
 	}
-	tag, err := ParseTag(after)
+	tag, err := parseTag(after)
 	return id, tag, err
 }
 

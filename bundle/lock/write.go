@@ -26,26 +26,21 @@ func canonical() style {
 // ErrChanged is wrapped when a lock file is no longer what was parsed.
 var ErrChanged = errors.New("the lock file has changed since it was read")
 
-// Encode writes a lock file of the entries, in their order, with an indent of
+// Marshal returns a lock file of the entries, in their order, with an indent of
 // two spaces and no newline at the end, as the nixmodules repository has it.
-func Encode(w io.Writer, entries []Entry) error {
-	b := bufio.NewWriter(w)
+func Marshal(entries []Entry) ([]byte, error) {
+	var out bytes.Buffer
+	b := bufio.NewWriter(&out)
 	b.WriteByte('{')
 	if err := encode(b, canonical(), entries, true); err != nil {
-		return err
+		return nil, err
 	}
 	if len(entries) > 0 {
 		b.WriteByte('\n')
 	}
 	b.WriteByte('}')
-	return b.Flush()
-}
-
-// Marshal returns what [Encode] writes.
-func Marshal(entries []Entry) ([]byte, error) {
-	var b bytes.Buffer
-	err := Encode(&b, entries)
-	return b.Bytes(), err
+	err := b.Flush()
+	return out.Bytes(), err
 }
 
 // encode writes entries, with commas between and before them unless they are

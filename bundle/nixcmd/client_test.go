@@ -58,11 +58,12 @@ func TestClient(t *testing.T) {
 
 	a, b, none := modules["a"], modules["b-1.2+x"], fakePath(1)
 	checkInvalid(t, c, a.Path, none, b.Path)
-	log := new(nixcmd.Log)
+	var got nixcmd.Counts
+	log := &nixcmd.Log{OnCounts: func(c nixcmd.Counts) { got = c }}
 	if err := c.Build(ctx, []nixcmd.Output{a.Output, b.Output}, false, log); err != nil {
 		t.Fatal(err)
 	}
-	if got := log.Counts(); got.Built != 3 || got.ToBuild != 3 {
+	if got.Built != 3 || got.ToBuild != 3 {
 		t.Errorf("%+v, want 3 of 3 built", got)
 	}
 	if got := log.BuildLog(string(a.Drv)); !slices.Equal(got, []string{"building"}) {

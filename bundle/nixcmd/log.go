@@ -253,13 +253,6 @@ func (l *Log) Warnings() []string {
 	return append([]string(nil), l.warnings...)
 }
 
-// Counts tells how far the command has come.
-func (l *Log) Counts() Counts {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.counts
-}
-
 // BuildLog is the end of what the builder of a derivation wrote, nil if there
 // is nothing.
 func (l *Log) BuildLog(drv string) []string {

@@ -42,7 +42,7 @@ func TestLogOfABuild(t *testing.T) {
 	if got, want := l.BuildLog("/nix/store/x-bad.drv"), []string{"line 1", "line 2"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if got, want := l.Counts(), (Counts{Built: 1, ToBuild: 2}); got != want {
+	if got, want := l.counts, (Counts{Built: 1, ToBuild: 2}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	if got := l.Last(); got != l.Errors()[0] {
@@ -140,8 +140,8 @@ func FuzzLog(f *testing.F) {
 			fmt.Fprint(cutUp, rest[:n])
 			rest = rest[n:]
 		}
-		if whole.Last() != cutUp.Last() || whole.Counts() != cutUp.Counts() || !slices.Equal(whole.Errors(), cutUp.Errors()) {
-			t.Errorf("cut into %d bytes: %q, %+v, whole: %q, %+v", cut, cutUp.Last(), cutUp.Counts(), whole.Last(), whole.Counts())
+		if whole.Last() != cutUp.Last() || whole.counts != cutUp.counts || !slices.Equal(whole.Errors(), cutUp.Errors()) {
+			t.Errorf("cut into %d bytes: %q, %+v, whole: %q, %+v", cut, cutUp.Last(), cutUp.counts, whole.Last(), whole.counts)
 		}
 		for _, e := range whole.Errors() {
 			if len(e) > maxMessage+len("…") || strings.ContainsRune(e, '\x1b') {

@@ -18,9 +18,6 @@ func NewBudget(size int64) *Budget {
 	return &Budget{sem: semaphore.NewWeighted(size), size: size}
 }
 
-// Size is the whole budget in bytes.
-func (b *Budget) Size() int64 { return b.size }
-
 // Acquire waits for n bytes, or for the whole budget if n is more than that, so
 // that what is too large still passes, alone. Those who wait are served in
 // turn. It returns what to give to Release.

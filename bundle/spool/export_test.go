@@ -12,6 +12,12 @@ func NewFullArea(dir string, memory *Budget, maxMemory, room int64) *Area {
 	return a
 }
 
+// Size is the whole budget in bytes.
+func (b *Budget) Size() int64 { return b.size }
+
+// InMemory reports whether no temporary file is used.
+func (s *Spool) InMemory() bool { return s.file == nil }
+
 type fullFile struct{ room int64 }
 
 func (f *fullFile) Write(p []byte) (int, error) {

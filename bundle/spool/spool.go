@@ -53,9 +53,6 @@ func NewArea(dir string, memory *Budget, maxMemory int64) *Area {
 	return a
 }
 
-// Dir is the directory for temporary files.
-func (a *Area) Dir() string { return a.dir }
-
 // Spool is written first and then read, once. It is not safe for concurrent
 // use. It must be closed.
 type Spool struct {
@@ -170,9 +167,6 @@ func (a *Area) fail(err error) error {
 
 // Size is the number of bytes written.
 func (s *Spool) Size() int64 { return s.size }
-
-// InMemory reports whether no temporary file is used.
-func (s *Spool) InMemory() bool { return s.file == nil }
 
 // Read gives the bytes back in order; after the last comes io.EOF. Memory goes
 // back to the budget as it is read.

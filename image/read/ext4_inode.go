@@ -26,11 +26,10 @@ const (
 
 // extPos says where an inode's data is.
 type extPos struct {
-	size    uint64
-	flags   uint32
-	csum    uint32 // what checksums of the inode's own blocks start from
-	iblock  [60]byte
-	deleted bool
+	size   uint64
+	flags  uint32
+	csum   uint32 // what checksums of the inode's own blocks start from
+	iblock [60]byte
 }
 
 func (fs *ext4) root() (*Node, error) {

@@ -88,10 +88,6 @@ type DirEntry struct {
 	kind   store.Kind
 }
 
-// Kind returns what the listing says of the entry, 0 for devices, FIFOs and
-// sockets.
-func (e *DirEntry) Kind() store.Kind { return e.kind }
-
 // Ino is the entry's inode number. Images of ours number inodes in the order
 // in which their data lies.
 func (e *DirEntry) Ino() uint32 { return e.ino }

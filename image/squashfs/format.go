@@ -42,9 +42,8 @@ const (
 	noFragment = ^uint32(0) // SQUASHFS_INVALID_FRAG
 	noXattr    = ^uint32(0) // SQUASHFS_INVALID_XATTR
 
-	blockStored  = 1 << 24 // SQUASHFS_COMPRESSED_BIT_BLOCK: a data block as it is
-	metaStored   = 1 << 15 // SQUASHFS_COMPRESSED_BIT: a metadata block as it is
-	fragEntryLen = 16      // sizeof(struct squashfs_fragment_entry)
+	blockStored = 1 << 24 // SQUASHFS_COMPRESSED_BIT_BLOCK: a data block as it is
+	metaStored  = 1 << 15 // SQUASHFS_COMPRESSED_BIT: a metadata block as it is
 )
 
 // Inode types. An extended inode's type is its basic type plus extended.

@@ -68,13 +68,6 @@ func (s *Stage) Add(n int64) {
 	}
 }
 
-// Grow adds n to the total, for stages that find out on the way.
-func (s *Stage) Grow(n int64) {
-	if s != nil {
-		s.total.Add(n)
-	}
-}
-
 // Set says how much is done and of how much, for stages that count themselves.
 func (s *Stage) Set(done, total int64) {
 	if s != nil {

@@ -61,7 +61,6 @@ func TestNilTrackerTakesEverything(t *testing.T) {
 	var tr *Tracker
 	s := tr.Stage("x", Paths, 1)
 	s.Add(1)
-	s.Grow(1)
 	s.Finish()
 	if got := tr.Snapshot(); got != nil {
 		t.Errorf("a nil tracker has states %v", got)

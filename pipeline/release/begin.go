@@ -25,7 +25,7 @@ func (j *Journal) next(o *Options) (begun, error) {
 		}
 		return begun{entry: e}, nil
 	}
-	if last := j.Last(); last != nil && last.Inputs == o.Inputs && !last.lost(o.Dir) {
+	if last := j.lastReleased(); last != nil && last.Inputs == o.Inputs && !last.lost(o.Dir) {
 		return begun{entry: last, nothing: true}, nil
 	}
 	return begun{entry: j.fresh(o), fresh: true}, nil
@@ -44,7 +44,7 @@ func (j *Journal) fresh(o *Options) *Entry {
 	e := &Entry{
 		ID: now.UTC().Format("20060102T150405Z") + "-" + o.BuildKey[:12], Inputs: o.Inputs, Image: o.image(), Started: now,
 	}
-	if last := j.Last(); o.UseBase && last != nil && !last.Removed && last.Image != e.Image {
+	if last := j.lastReleased(); o.UseBase && last != nil && !last.Removed && last.Image != e.Image {
 		e.Base = last.Image
 	}
 	for _, s := range []struct {

@@ -130,8 +130,8 @@ func (j *Journal) current() *Entry {
 	return nil
 }
 
-// Last is the last run that was released; nil before the first.
-func (j *Journal) Last() *Entry {
+// lastReleased is the last run that was released; nil before the first.
+func (j *Journal) lastReleased() *Entry {
 	for _, e := range slices.Backward(j.Runs) {
 		if e.Outcome == Released {
 			return e
@@ -152,7 +152,7 @@ func (j *Journal) published() string {
 
 // trim forgets the oldest runs whose images are gone.
 func (j *Journal) trim() {
-	extra, last := len(j.Runs)-MaxRuns, j.Last()
+	extra, last := len(j.Runs)-MaxRuns, j.lastReleased()
 	j.Runs = slices.DeleteFunc(j.Runs, func(e *Entry) bool {
 		if extra <= 0 || !e.Removed || e == last {
 			return false
