@@ -167,6 +167,8 @@ func hinted(err error) error {
 		return hintedError{err, "watch it with bigdisk rollout status --watch; --standby waits for it to end"}
 	case errors.Is(err, lease.ErrLost):
 		return hintedError{err, "nothing is lost: run it again to go on"}
+	case errors.Is(err, state.ErrForeign):
+		return hintedError{err, "service, bucket and state in the configuration say where it is, and each fleet needs its own; where a fleet has moved, leave one of its old zones in targets for one bigdisk rollout reconcile"}
 	case errors.Is(err, rollout.ErrReplaced):
 		return hintedError{err, "bigdisk rollout history says what became of it; if the object was removed or overwritten by mistake, restore its earlier generation (it may be soft-deleted), and bigdisk rollout start goes on"}
 	case errors.Is(err, state.ErrMalformed):

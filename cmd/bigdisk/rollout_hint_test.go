@@ -43,6 +43,7 @@ func TestRefusalsHaveAHint(t *testing.T) {
 // TestReplacedStateHasAHint says what to do where the rollout's state was removed or
 // overwritten in the middle.
 func TestReplacedStateHasAHint(t *testing.T) {
+	wantHint(t, "another fleet's", fmt.Errorf("%w: it tells of others", state.ErrForeign), "each fleet needs its own")
 	wantHint(t, "replaced", fmt.Errorf("%w: it had a and has b now", rollout.ErrReplaced), "restore its earlier generation")
 }
 

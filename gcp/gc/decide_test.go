@@ -11,6 +11,7 @@ import (
 	"bigdisk/gcp/bucket"
 	"bigdisk/gcp/fleet"
 	"bigdisk/gcp/rollout/state"
+	"bigdisk/gcp/rollout/world"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -197,6 +198,20 @@ func TestNoBucketIsNoState(t *testing.T) {
 		_, err := Run(t.Context(), Options{Config: h.cfg, Compute: h, Objects: nowhere{h}, State: nowhere{h}})
 		if !errors.Is(err, want) {
 			t.Errorf("%s: %v", state, err)
+		}
+	}
+}
+
+// TestAnotherFleetsStateProtectsNothing: with the state of another fleet nobody knows
+// what ours refers to.
+func TestAnotherFleetsStateProtectsNothing(t *testing.T) {
+	h := newHistory(1)
+	clear(h.unreachable)
+	h.now = h.now.Add(60 * 24 * time.Hour)
+	for zone, want := range map[world.Zone]error{"prod-1/us-east1-c": nil, "staging-1/us-east1-c": state.ErrForeign} {
+		h.doc.Zones = map[world.Zone]state.Zone{zone: {Hosts: 3}}
+		if _, err := Run(t.Context(), Options{Config: h.cfg, Compute: h, Objects: h, State: h}); !errors.Is(err, want) {
+			t.Errorf("%s: %v", zone, err)
 		}
 	}
 }

@@ -166,6 +166,9 @@ func (o *Options) refs(ctx context.Context) ([]string, error) {
 		// No document looks like no bucket, and a bucket that is not there tells nothing.
 		_, err = o.Objects.List(ctx, in, path.Join(prefix, o.Config.Service))
 	}
+	if err == nil {
+		err = d.Foreign(o.Config)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("what rollouts refer to is not known, and nothing is deleted: %w", err)
 	}

@@ -38,7 +38,7 @@ func (s *Service) retake(ctx context.Context, take func(context.Context) (*lease
 	for {
 		keeper, err := take(ctx)
 		switch {
-		case err == nil || errors.Is(err, lease.ErrHeld) || errors.Is(err, state.ErrMalformed):
+		case err == nil || errors.Is(err, lease.ErrHeld) || errors.Is(err, state.ErrMalformed) || errors.Is(err, state.ErrForeign):
 			return keeper, err
 		case ctx.Err() != nil || time.Since(began) > againTimeout:
 			return nil, err

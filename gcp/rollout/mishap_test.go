@@ -99,6 +99,34 @@ func rolledBack(d *state.Document) *state.Document {
 	return d
 }
 
+// TestTwoFleetsDoNotShareAState gives a fleet the configuration's state of another one,
+// as a copied file does: nobody can start, ask or reconcile with it, and a service
+// that is at work ends when the document is replaced by it.
+func TestTwoFleetsDoNotShareAState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, o, stop := serviceYard(t, 30)
+		stopSecond := s.reconciling(o) // it waits for the first one to go
+		s.publish("v7")
+		time.Sleep(10 * time.Minute)
+		d := foreign(t, state.Running)
+		d.Zones = map[world.Zone]state.Zone{"staging-1/us-east1-a": {Hosts: 7}}
+		o.replace(d)
+		time.Sleep(time.Hour)
+		_, rollback := s.service(o).Rollback(t.Context(), "", nil)
+		for what, err := range map[string]error{
+			"the service": stop(), "the service that waits": stopSecond(), "start": s.service(o).Start(t.Context(), "v2"), "rollback": rollback,
+			"abort": s.service(o).Ask(t.Context(), state.Abort, "", nil), "reconcile": s.service(o).Reconcile(t.Context(), false),
+		} {
+			if !errors.Is(err, state.ErrForeign) || !strings.Contains(err.Error(), "7 hosts in staging-1/us-east1-a") {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if d := o.doc(t); s.versions()["v1"] != 30 || d.Rollout.Phase != state.Running || d.Request != nil || d.Lease != nil {
+			t.Errorf("hosts run %v; the other fleet's rollout is %s, asked for %v", s.versions(), d.Rollout.Phase, d.Request)
+		}
+	})
+}
+
 // TestWhatWasAskedIsNotLost has people press at the same time: nobody's resume or
 // pause takes the place of a rollback that the controller has not begun yet.
 func TestWhatWasAskedIsNotLost(t *testing.T) {

@@ -296,6 +296,9 @@ func (s *Service) Ask(ctx context.Context, action, reason string, speed *state.S
 	q := &state.Request{ID: uuid.NewString(), Action: action, By: s.Holder, At: time.Now(), Reason: reason, Plan: speed}
 	asked := q
 	d, err := lease.Edit(ctx, s.Store, s.Config.Service, func(d *state.Document) error {
+		if err := d.Foreign(s.Config); err != nil {
+			return err
+		}
 		if action == state.Rollback && q.Plan == nil {
 			q.Plan = s.rollbackSpeed(d)
 		}

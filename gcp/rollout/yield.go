@@ -108,10 +108,17 @@ func (c *claim) write(ctx context.Context) error {
 	return err
 }
 
-// acquire takes the lease.
+// acquire takes the lease, unless the document is another fleet's.
 func (s *Service) acquire(ctx context.Context, purpose string, wait bool) (*lease.Keeper, error) {
 	s.Options.fill()
-	return lease.Acquire(ctx, s.Store, s.Config.Service, lease.Options{
+	d, err := s.Document(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Foreign(s.Config); err != nil {
+		return nil, err
+	}
+	k, err := lease.Acquire(ctx, s.Store, s.Config.Service, lease.Options{
 		Holder: s.Holder, Purpose: purpose, TTL: s.TTL, Wait: wait,
 		Waiting: func(l state.Lease) {
 			if s.waitingFor != l.Owner {
@@ -120,6 +127,14 @@ func (s *Service) acquire(ctx context.Context, purpose string, wait bool) (*leas
 			}
 		},
 	})
+	if err != nil || !wait {
+		return k, err
+	}
+	k.Look(func(d *state.Document) { err = d.Foreign(s.Config) }) // it may have been another one before the wait
+	if err != nil {
+		return nil, s.hold(ctx, k, func(*lease.Keeper) error { return err })
+	}
+	return k, nil
 }
 
 // leave waits until who asked for the lease has had the time to take it.
