@@ -17,8 +17,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxConfigSize bounds a configuration file, in bytes.
-const maxConfigSize = 1 << 20
+// Limits of a configuration file. The parser's memory grows with the square of
+// the brackets that are open: a file of 100 KB could have it take gigabytes.
+const (
+	maxConfigSize = 1 << 20  // bytes
+	maxConfigLine = 16 << 10 // bytes
+	maxConfigOpen = 32       // brackets at a time
+)
 
 // readConfig sets the fields of into from a YAML file whose keys are the names
 // of flags; what the file does not mention stays as it is. Unknown keys, keys
@@ -41,6 +46,9 @@ func parseConfig(file string) (ast.Node, error) {
 	if err != nil {
 		return nil, usageError{fmt.Errorf("configuration: %w", err), "give --config a YAML file"}
 	}
+	if err := checkConfigLimits(text); err != nil {
+		return nil, configError(file, err)
+	}
 	parsed, err := parser.ParseBytes(text, 0)
 	if err != nil {
 		return nil, configError(file, errors.New(yaml.FormatError(err, false, true)))
@@ -52,6 +60,28 @@ func parseConfig(file string) (ast.Node, error) {
 		return nil, nil
 	}
 	return parsed.Docs[0].Body, nil
+}
+
+// checkConfigLimits refuses what would take too long to parse.
+func checkConfigLimits(text []byte) error {
+	open, line, start := 0, 1, 0
+	for i, c := range text {
+		switch c {
+		case '\n':
+			line, start = line+1, i+1
+		case '[', '{':
+			open++
+		case ']', '}':
+			open = max(0, open-1)
+		}
+		if open > maxConfigOpen {
+			return fmt.Errorf("line %d: more than %d brackets are open", line, maxConfigOpen)
+		}
+		if i-start > maxConfigLine {
+			return fmt.Errorf("line %d: more than %d bytes", line, maxConfigLine)
+		}
+	}
+	return nil
 }
 
 // decodeConfig sets the fields of into from a part of a configuration. Errors
