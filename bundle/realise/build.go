@@ -95,7 +95,7 @@ func (r *run) dropAbsent(ctx context.Context, commits []lock.Commit, groups map[
 func (r *run) buildCommit(ctx context.Context, commit lock.Commit, paths []store.Path) error {
 	for attempt := 1; ; attempt++ {
 		log := r.newLog()
-		modules, err := r.evaluate(ctx, commit, paths, log, attempt < r.opts.Attempts)
+		modules, err := r.evaluate(ctx, commit, paths, log, attempt < attempts)
 		if err != nil {
 			return err
 		}
@@ -110,7 +110,7 @@ func (r *run) buildCommit(ctx context.Context, commit lock.Commit, paths []store
 		if paths, err = r.settle(ctx, r.unsettled(paths)); err != nil || len(paths) == 0 {
 			return err
 		}
-		if !again || attempt >= r.opts.Attempts || nixcmd.Killed(buildErr) {
+		if !again || attempt >= attempts || nixcmd.Killed(buildErr) {
 			return r.explain(ctx, modules, paths, buildErr, log)
 		}
 		r.opts.Logger.Info("building again", "commit", commit, "paths", len(paths), "attempt", attempt+1)

@@ -23,14 +23,12 @@ import (
 	"bigdisk/bundle/store"
 )
 
-// Defaults of [Options].
-const (
-	// DefaultAttempts is how often Nix is asked in all when a failure may be
-	// different next time. It tries a download several times by itself.
-	DefaultAttempts = 3
-	// DefaultRetryDelay is the first wait between attempts, which then doubles.
-	DefaultRetryDelay = 2 * time.Second
-)
+// attempts is how often Nix is asked in all when a failure may be different next
+// time. It tries a download several times by itself.
+const attempts = 3
+
+// DefaultRetryDelay is the default of [Options.RetryDelay].
+const DefaultRetryDelay = 2 * time.Second
 
 // Options say how paths are realised. The zero value is a sensible default.
 type Options struct {
@@ -46,9 +44,8 @@ type Options struct {
 	Jobs int
 	// KeepGoing goes on with the others when a path cannot be had.
 	KeepGoing bool
-	// Attempts and RetryDelay are for failures that may be different next time;
-	// 0 are [DefaultAttempts] and [DefaultRetryDelay].
-	Attempts   int
+	// RetryDelay is the first wait before Nix is asked again after a failure that
+	// may be different next time; it then doubles. 0 is [DefaultRetryDelay].
 	RetryDelay time.Duration
 	// TempDir holds the links that protect paths; "" is the system's directory
 	// for temporary files.
@@ -160,9 +157,6 @@ func New(opts Options) (*Realiser, error) {
 	}
 	if opts.Jobs <= 0 {
 		opts.Jobs = runtime.GOMAXPROCS(0)
-	}
-	if opts.Attempts <= 0 {
-		opts.Attempts = DefaultAttempts
 	}
 	if opts.RetryDelay <= 0 {
 		opts.RetryDelay = DefaultRetryDelay

@@ -148,7 +148,7 @@ func (r *run) settle(ctx context.Context, paths []store.Path) ([]store.Path, err
 			r.count(len(valid))
 			return invalid, nil
 		}
-		if ctx.Err() != nil || attempt >= r.opts.Attempts {
+		if ctx.Err() != nil || attempt >= attempts {
 			return nil, err
 		}
 	}
@@ -158,7 +158,7 @@ func (r *run) settle(ctx context.Context, paths []store.Path) ([]store.Path, err
 func (r *run) invalid(ctx context.Context, paths []store.Path) ([]store.Path, error) {
 	for attempt := 1; ; attempt++ {
 		invalid, err := r.opts.Client.Invalid(ctx, paths)
-		if err == nil || attempt >= r.opts.Attempts || !nixcmd.Transient(err.Error()) && !nixcmd.Crashed(err) {
+		if err == nil || attempt >= attempts || !nixcmd.Transient(err.Error()) && !nixcmd.Crashed(err) {
 			return invalid, err
 		}
 		if err := r.wait(ctx, attempt); err != nil {
@@ -196,7 +196,7 @@ func (r *run) substitute(ctx context.Context, missing []store.Path) ([]store.Pat
 		if nixcmd.Killed(err) {
 			return r.failAll(missing, err)
 		}
-		if len(missing) == 0 || !trouble || attempt >= r.opts.Attempts {
+		if len(missing) == 0 || !trouble || attempt >= attempts {
 			return missing, nil
 		}
 		r.opts.Logger.Info("asking the substituters again", "paths", len(missing), "attempt", attempt+1)

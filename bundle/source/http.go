@@ -38,8 +38,8 @@ func newHTTPFetcher(base *url.URL, rc *netrc, opts *Options) *httpFetcher {
 	clean.User = nil
 	transport := &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: opts.ConnectTimeout}).DialContext,
-		TLSHandshakeTimeout:    opts.ConnectTimeout,
+		DialContext:            (&net.Dialer{Timeout: connectTimeout}).DialContext,
+		TLSHandshakeTimeout:    connectTimeout,
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		MaxIdleConnsPerHost:    opts.Requests,
 		IdleConnTimeout:        90 * time.Second,

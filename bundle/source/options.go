@@ -22,13 +22,13 @@ const (
 	DefaultAttempts = 5
 	// DefaultRetryDelay is how long the first wait before another attempt is.
 	DefaultRetryDelay = 250 * time.Millisecond
-	// DefaultConnectTimeout is how long a connection may take to be made.
-	DefaultConnectTimeout = 15 * time.Second
 	// DefaultStallTimeout is how long a server may send nothing.
 	DefaultStallTimeout = 30 * time.Second
 	// DefaultTimeout is how long one object may take in all; see
 	// [Options.Timeout].
 	DefaultTimeout = 10 * time.Minute
+	// connectTimeout is how long a connection may take to be made.
+	connectTimeout = 15 * time.Second
 	// slowest is the rate in bytes per second that a transfer is given time for.
 	slowest = 64 << 10
 )
@@ -62,9 +62,6 @@ type Options struct {
 	// RetryDelay is the first wait between attempts, which then doubles; 0 is
 	// [DefaultRetryDelay].
 	RetryDelay time.Duration
-	// ConnectTimeout bounds the making of a connection; 0 is
-	// [DefaultConnectTimeout].
-	ConnectTimeout time.Duration
 	// StallTimeout bounds the time in which nothing arrives; 0 is
 	// [DefaultStallTimeout].
 	StallTimeout time.Duration
@@ -93,7 +90,6 @@ func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.Requests, DefaultRequests)
 	setDefault(&o.Attempts, DefaultAttempts)
 	setDefault(&o.RetryDelay, DefaultRetryDelay)
-	setDefault(&o.ConnectTimeout, DefaultConnectTimeout)
 	setDefault(&o.StallTimeout, DefaultStallTimeout)
 	setDefault(&o.Timeout, DefaultTimeout)
 	if o.Logger == nil {

@@ -28,8 +28,6 @@ type Command struct {
 	// Name is the program, found as [exec.LookPath] does, and Args what follows.
 	Name string
 	Args []string
-	// Dir is the working directory; "" is ours.
-	Dir string
 	// Env are variables "NAME=VALUE" besides our own, of which those named in
 	// Unset are left out.
 	Env, Unset []string
@@ -72,7 +70,7 @@ func (c Command) Run(ctx context.Context) error {
 	defer runtime.UnlockOSThread()
 
 	cmd := exec.CommandContext(ctx, c.Name, c.Args...)
-	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Dir, c.Stdin, c.Stdout, c.Stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, c.Stdout, c.Stderr
 	cmd.Env = c.environ()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	cmd.Cancel = func() error { return signalGroup(cmd.Process.Pid, syscall.SIGTERM) }
