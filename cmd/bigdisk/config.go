@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +13,9 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 )
@@ -46,10 +49,11 @@ func parseConfig(file string) (ast.Node, error) {
 	if err != nil {
 		return nil, usageError{fmt.Errorf("configuration: %w", err), "give --config a YAML file"}
 	}
-	if err := checkConfigLimits(text); err != nil {
+	tokens, err := configTokens(text)
+	if err != nil {
 		return nil, configError(file, err)
 	}
-	parsed, err := parser.ParseBytes(text, 0)
+	parsed, err := parser.Parse(tokens, 0)
 	if err != nil {
 		return nil, configError(file, errors.New(yaml.FormatError(err, false, true)))
 	}
@@ -62,26 +66,27 @@ func parseConfig(file string) (ast.Node, error) {
 	return parsed.Docs[0].Body, nil
 }
 
-// checkConfigLimits refuses what would take too long to parse.
-func checkConfigLimits(text []byte) error {
-	open, line, start := 0, 1, 0
-	for i, c := range text {
-		switch c {
-		case '\n':
-			line, start = line+1, i+1
-		case '[', '{':
+// configTokens cuts a configuration into what the parser works on, and refuses
+// what would take too long to parse.
+func configTokens(text []byte) (token.Tokens, error) {
+	for i, line := range bytes.Split(text, []byte("\n")) {
+		if len(line) > maxConfigLine {
+			return nil, fmt.Errorf("line %d: more than %d bytes", i+1, maxConfigLine)
+		}
+	}
+	tokens, open := lexer.Tokenize(string(text)), 0
+	for _, t := range tokens {
+		switch t.Type {
+		case token.SequenceStartType, token.MappingStartType:
 			open++
-		case ']', '}':
+		case token.SequenceEndType, token.MappingEndType:
 			open = max(0, open-1)
 		}
 		if open > maxConfigOpen {
-			return fmt.Errorf("line %d: more than %d brackets are open", line, maxConfigOpen)
-		}
-		if i-start > maxConfigLine {
-			return fmt.Errorf("line %d: more than %d bytes", line, maxConfigLine)
+			return nil, fmt.Errorf("line %d: more than %d brackets are open", t.Position.Line, maxConfigOpen)
 		}
 	}
-	return nil
+	return tokens, nil
 }
 
 // decodeConfig sets the fields of into from a part of a configuration. Errors

@@ -198,8 +198,9 @@ func TestConfigLimits(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
 		"brackets":        {"lock: x\nmodule: " + strings.Repeat("[", 3000), "line 2: more than 32 brackets are open"},
 		"closed before":   {"lock: " + strings.Repeat("]", 3000) + "\nmodule: " + strings.Repeat("[", 3000), "line 2: more than 32 brackets are open"},
+		"closed in text":  {"module: " + strings.Repeat("[ ']]', ", 2000) + "\n", "line 1: more than 32 brackets are open"},
 		"a long line":     {"\nlock: " + strings.Repeat("x", 17<<10), "line 2: more than 16384 bytes"},
-		"as many as help": {"module: [" + strings.Repeat(`"a[]", `, 1000) + "a]\n", ""},
+		"text and closed": {"module: [" + strings.Repeat(`"a[]", `, 1000) + "a]\n", ""},
 	} {
 		file := filepath.Join(t.TempDir(), "x.yaml")
 		if err := os.WriteFile(file, []byte(test.text), 0o600); err != nil {
