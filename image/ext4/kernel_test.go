@@ -1,7 +1,10 @@
 package ext4
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,22 +71,35 @@ func TestWritable(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, "big"), make([]byte, 8<<20), 0o644); err != nil {
 			t.Fatal(err)
 		}
+		var removed []string
 		n := 0
 		for item := range tree {
 			if n++; n%7 == 0 && strings.Count(item.Path, "/") == 2 && item.Data != nil {
 				if err := os.Remove(filepath.Join(dir, item.Path)); err != nil {
 					t.Fatal(err)
 				}
+				removed = append(removed, item.Path)
 			}
+		}
+		if len(removed) == 0 {
+			t.Fatal("nothing was removed: the test shows nothing")
 		}
 		unmount(t, dir)
 		fsck(t, path)
 		dir = mount(t, path, "ro")
 		for i := range 3000 {
 			name := fmt.Sprintf("%d-new", i)
-			if _, err := os.Stat(filepath.Join(dir, "nix", "store", name)); err != nil {
-				t.Fatal(err)
+			if got, err := os.ReadFile(filepath.Join(dir, "nix", "store", name)); err != nil || !strings.HasSuffix(string(got), "/nix/store/"+name) {
+				t.Fatalf("%s holds %q, %v", name, got, err)
 			}
+		}
+		for _, name := range removed {
+			if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s is still there: %v", name, err)
+			}
+		}
+		if got, err := os.ReadFile(filepath.Join(dir, "big")); err != nil || !bytes.Equal(got, make([]byte, 8<<20)) {
+			t.Errorf("big has %d bytes, %v", len(got), err)
 		}
 		unmount(t, dir)
 	}
