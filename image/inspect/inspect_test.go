@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,6 +58,9 @@ func TestSummarize(t *testing.T) {
 		{Module: Module{ID: "gone:v1"}},
 		{Module: Module{ID: "tool:v1"}, Paths: 2, Closure: 1007, Own: 7},
 	}
+	if len(got.Modules) != len(want) {
+		t.Fatalf("%d modules, want %d", len(got.Modules), len(want))
+	}
 	for i, w := range want {
 		g := got.Modules[i]
 		if g.ID != w.ID || g.Paths != w.Paths || g.Closure != w.Closure || g.Own != w.Own {
@@ -78,10 +84,8 @@ func TestUsers(t *testing.T) {
 		{modules: 1, first: 3, names: 1},
 		{modules: 0, first: -1, names: 0},
 	}
-	for i, got := range aStore().users() {
-		if got != want[i] {
-			t.Errorf("path %d is used by %+v, want %+v", i, got, want[i])
-		}
+	if got := aStore().users(); !slices.Equal(got, want) {
+		t.Errorf("the paths are used by %+v, want %+v", got, want)
 	}
 }
 
@@ -198,8 +202,15 @@ func TestOpenWithManifest(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
-	if _, err := Open(context.Background(), filepath.Join(t.TempDir(), "absent"), Options{}); err == nil {
-		t.Error("an absent image was opened")
+	name := filepath.Join(t.TempDir(), "image")
+	if _, err := Open(context.Background(), name, Options{}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an absent image: %v", err)
+	}
+	if err := os.WriteFile(name, make([]byte, 1<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(context.Background(), name, Options{}); err == nil || strings.Count(err.Error(), name) != 1 {
+		t.Errorf("a file of zeros: %v", err)
 	}
 }
 
