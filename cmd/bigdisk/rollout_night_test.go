@@ -237,3 +237,23 @@ func TestNightSickHosts(t *testing.T) {
 		t.Errorf("sick: %+v", st.Reconcile)
 	}
 }
+
+// TestNightPublishDuringRollout publishes another image under the version that is being
+// rolled out: that is refused, and hosts get what was published first.
+func TestNightPublishDuringRollout(t *testing.T) {
+	t.Parallel()
+	disk := buildExample(t)
+	y := newRolloutYard(t, 24, nil)
+	start := y.background("start", "--version", "v2")
+	y.done(state.KindRollout, 2)
+	out, err := y.bigdisk("publish", disk, "--config", y.config, "--version", "v2").CombinedOutput()
+	if err == nil || !bytes.Contains(out, []byte("image svc-v2-us in prod-1 exists and is another one")) {
+		t.Errorf("another image under the same version: %v\n%s", err, out)
+	}
+	if n := len(y.compute.Calls("images.insert")); n > 0 {
+		t.Errorf("%d images are made:\n%s", n, out)
+	}
+	if out, err := start.wait(); err != nil || y.running()["v2"] != 24 {
+		t.Errorf("%v: hosts run %v\n%s", err, y.running(), out)
+	}
+}
