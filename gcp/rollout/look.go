@@ -100,11 +100,16 @@ func (c *Controller) takeIn(d *state.Document) bool {
 			c.opt.Log.Warn("a zone is not in the configuration any more; its hosts stay as they are", "zone", zone, "hosts", z.Hosts)
 		}
 	}
+	done := len(r.Done)
 	for id := range r.Done {
 		if c.lacks(r, id) {
 			delete(r.Done, id)
 			edited = true
 		}
+	}
+	if lost := done - len(r.Done); lost > plan.FailuresAllowed(r, done) {
+		r.Note(time.Now(), fmt.Sprintf("%d of the %d hosts that were done are gone, or have not their disk any more: is hosts.filter still right?", lost, done))
+		c.opt.Log.Warn("hosts that were done are gone, or have not their disk any more", "hosts", lost, "of", done)
 	}
 	for id, f := range r.Failed {
 		h, here := c.world.Hosts[id]

@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -234,6 +235,28 @@ func TestConfigurationLosesAZone(t *testing.T) {
 		}
 		if told != 1 {
 			t.Errorf("of the zone is told %d times: %+v", told, d.Rollout.Events)
+		}
+	})
+}
+
+// TestFilterLosesHosts has a filter that matches few hosts any more go on with a
+// rollout: the rest is told of.
+func TestFilterLosesHosts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, o := published(t, testConfig(3, 100), 1, 60)
+		p := s.start(o, "v2", Options{})
+		for d := o.doc(t); d.Rollout == nil || d.Rollout.Wave < 2 || len(d.Rollout.Done) < 20; d = o.doc(t) {
+			time.Sleep(time.Second)
+		}
+		p.kill()
+		before := len(o.doc(t).Rollout.Done)
+		service := s.service(o)
+		service.Cloud = partly{service.Cloud.(conn), "prod-1/us-east1-b"}
+		if err := service.Start(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		if events := fmt.Sprint(o.doc(t).Rollout.Events); before < 20 || !strings.Contains(events, "hosts that were done are gone") || !strings.Contains(events, "hosts.filter") {
+			t.Errorf("of %d done hosts: %s", before, events)
 		}
 	})
 }
