@@ -126,7 +126,7 @@ func (b *builder) buildAnew(ctx context.Context, plan *plan, start time.Time) (*
 		return nil, err
 	}
 	if err := out.File.Sync(); err != nil {
-		return nil, fmt.Errorf("sync %s: %w", b.opts.Output, err)
+		return nil, err
 	}
 	if err := b.verifyImage(ctx, atomicfile.TempName(b.opts.Output), m); err != nil {
 		return nil, err
@@ -232,10 +232,10 @@ func publish(out *atomicfile.File, m *image.Manifest) error {
 	}
 	defer f.Discard()
 	if err := m.Encode(f); err != nil {
-		return fmt.Errorf("%s: %w", f.Name(), err)
+		return fmt.Errorf("manifest: %w", err)
 	}
 	if err := f.Sync(); err != nil {
-		return fmt.Errorf("sync %s: %w", f.Name(), err)
+		return err
 	}
 	if err := out.Commit(); err != nil {
 		return err

@@ -90,14 +90,14 @@ func (f *File) Commit() error {
 		return fmt.Errorf("%s: %w", f.name, fs.ErrClosed)
 	}
 	if err := f.Sync(); err != nil {
-		return fmt.Errorf("sync %s: %w", f.name, err)
+		return err
 	}
 	if err := os.Rename(TempName(f.name), f.name); err != nil {
 		return err
 	}
 	f.done = true
 	if err := f.Close(); err != nil {
-		return fmt.Errorf("close %s: %w", f.name, err)
+		return err
 	}
 	return syncDir(filepath.Dir(f.name))
 }
@@ -140,7 +140,7 @@ func syncDir(dir string) error {
 	}
 	defer d.Close()
 	if err := d.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("sync %s: %w", dir, err)
+		return err
 	}
 	return nil
 }

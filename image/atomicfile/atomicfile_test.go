@@ -72,6 +72,18 @@ func TestDiscard(t *testing.T) {
 	}
 }
 
+// TestSyncFails wants the error of a file that cannot be synced to name it once.
+func TestSyncFails(t *testing.T) {
+	dir := t.TempDir()
+	f := mustCreate(t, filepath.Join(dir, "disk.sqsh"), "new")
+	f.File.Close()
+	if err := f.Commit(); !errors.Is(err, fs.ErrClosed) || strings.Count(err.Error(), "disk.sqsh") != 1 {
+		t.Errorf("got %v", err)
+	}
+	f.Discard()
+	wantFiles(t, dir, map[string]string{})
+}
+
 // TestLeftBehind is a process that was killed: its file is there, its lock is not.
 func TestLeftBehind(t *testing.T) {
 	dir := t.TempDir()
