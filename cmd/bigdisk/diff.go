@@ -62,13 +62,13 @@ const diffLines = 20
 func printDiff(w io.Writer, d *inspect.Difference, all bool) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, m := range d.Modules.Added {
-		fmt.Fprintf(t, "+ module %s\t%s\n", m.ID, humanBytes(m.Closure))
+		fmt.Fprintf(t, "+ module %s\t%s\n", harmless(m.ID, ""), humanBytes(m.Closure))
 	}
 	for _, m := range d.Modules.Removed {
-		fmt.Fprintf(t, "- module %s\t%s\n", m.ID, humanBytes(m.Closure))
+		fmt.Fprintf(t, "- module %s\t%s\n", harmless(m.ID, ""), humanBytes(m.Closure))
 	}
 	for _, m := range d.Modules.Changed {
-		fmt.Fprintf(t, "~ module %s\t%s -> %s\n", m.ID, humanBytes(m.Before), humanBytes(m.After))
+		fmt.Fprintf(t, "~ module %s\t%s -> %s\n", harmless(m.ID, ""), humanBytes(m.Before), humanBytes(m.After))
 	}
 	list(t, all, "+", d.Paths.Added, func(p inspect.Path) (string, string) { return string(p.Path), humanBytes(p.NarSize) })
 	list(t, all, "-", d.Paths.Removed, func(p inspect.Path) (string, string) { return string(p.Path), humanBytes(p.NarSize) })

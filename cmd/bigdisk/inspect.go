@@ -105,7 +105,7 @@ func printSummary(w io.Writer, name string, s *inspect.Summary) error {
 	fmt.Fprintf(t, "image\t%s\nformat\t%s\nsize\t%s\n", name, format, humanBytes(s.Image.Size))
 	for _, line := range [][2]string{{"label", s.Label}, {"sha256", s.SHA256}, {"verity root", s.Verity}} {
 		if line[1] != "" {
-			fmt.Fprintf(t, "%s\t%s\n", line[0], line[1])
+			fmt.Fprintf(t, "%s\t%s\n", line[0], harmless(line[1], ""))
 		}
 	}
 	fmt.Fprintf(t, "store paths\t%d\nfiles\t%d of %s, %d directories, %d symlinks\n", s.StorePaths, s.Files, humanBytes(s.Bytes), s.Dirs, s.Symlinks)
@@ -123,7 +123,7 @@ func printSummary(w io.Writer, name string, s *inspect.Summary) error {
 		fmt.Fprint(t, "\nmodule\tneeds\tonly it needs\tstore paths\n")
 	}
 	for _, m := range s.Modules {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\n", m.ID, humanBytes(m.Closure), humanBytes(m.Own), m.Paths)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\n", harmless(m.ID, ""), humanBytes(m.Closure), humanBytes(m.Own), m.Paths)
 	}
 	return t.Flush()
 }

@@ -10,8 +10,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"bigdisk/bundle/source"
 	"bigdisk/bundle/store"
@@ -65,7 +67,7 @@ func report(w io.Writer, ctx context.Context, err error) int {
 	if errors.Is(err, pipeline.ErrUsage) {
 		message = strings.Replace(message, pipeline.ErrUsage.Error()+": ", "", 1)
 	}
-	fmt.Fprintf(w, "bigdisk: %s\n", message)
+	fmt.Fprintf(w, "bigdisk: %s\n", harmless(message, "\n\t"))
 	if hint := hintFor(err); hint != "" {
 		fmt.Fprintf(w, "bigdisk: hint: %s\n", hint)
 	}
@@ -132,8 +134,27 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 		return true
 	})
 	b.WriteByte('\n')
-	_, err := io.WriteString(h.w, b.String())
+	_, err := io.WriteString(h.w, harmless(b.String(), "\n\t"))
 	return err
+}
+
+// harmless writes control characters but those in keep as Go does, so that what
+// comes out of images and from servers gives no orders to a terminal and, unless
+// "\n" is kept, begins no line of its own.
+func harmless(s, keep string) string {
+	control := func(c rune) bool { return unicode.IsControl(c) && !strings.ContainsRune(keep, c) }
+	if !strings.ContainsFunc(s, control) {
+		return s
+	}
+	var b strings.Builder
+	for _, c := range s {
+		if control(c) {
+			b.WriteString(strings.Trim(strconv.QuoteRune(c), "'"))
+		} else {
+			b.WriteRune(c)
+		}
+	}
+	return b.String()
 }
 
 // WithAttrs implements [slog.Handler].
