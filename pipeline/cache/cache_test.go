@@ -119,14 +119,16 @@ func TestTrim(t *testing.T) {
 	}
 	for i, k := range []string{"a", "b", "c"} {
 		put(t, c, key(k), "ten bytes ")
-		then := time.Now().Add(time.Duration(i-10) * time.Hour)
+		then := time.Now().Add(time.Duration(i-10) * abandoned)
 		if err := os.Chtimes(c.name(key(k)), then, then); err != nil {
 			t.Fatal(err)
 		}
 	}
-	stale := filepath.Join(dir, temporary+"left")
-	if err := os.WriteFile(stale, nil, 0o666); err != nil {
-		t.Fatal(err)
+	stale, begun := filepath.Join(dir, temporary+"left"), filepath.Join(dir, temporary+"begun")
+	for _, name := range []string{stale, begun} {
+		if err := os.WriteFile(name, nil, 0o666); err != nil {
+			t.Fatal(err)
+		}
 	}
 	old := time.Now().Add(-2 * abandoned)
 	if err := os.Chtimes(stale, old, old); err != nil {
@@ -148,6 +150,9 @@ func TestTrim(t *testing.T) {
 	}
 	if _, err := os.Stat(stale); err == nil {
 		t.Error("a file that somebody abandoned is still there")
+	}
+	if _, err := os.Stat(begun); err != nil {
+		t.Errorf("a file that somebody is writing is gone: %v", err)
 	}
 	c.most = 1
 	if err := c.Trim(t.Context()); err != nil {
