@@ -143,6 +143,8 @@ func (s *sim) readers(disk world.ID) int {
 
 // publish makes the first copy of a version in every zone.
 func (s *sim) publish(version string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, t := range s.cfg.Targets {
 		for _, z := range t.Zones {
 			id := world.IDOf(t.Project, z.Name, fleet.DiskName(s.cfg.Service, version, z.Name, 1))
