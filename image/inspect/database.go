@@ -28,7 +28,7 @@ func (s *Store) loadDatabase(ctx context.Context, im *read.Image, scratch string
 	}
 	tmp, err := os.CreateTemp(scratch, "bigdisk-inspect-*.sqlite")
 	if err != nil {
-		return err
+		return fmt.Errorf("no copy of /%s can be made: %v", databasePath, err) // not that there is no database
 	}
 	defer os.Remove(tmp.Name())
 	err = im.Copy(ctx, tmp, databasePath, maxDatabase)

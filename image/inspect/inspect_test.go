@@ -183,6 +183,15 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// Without a place for the database's copy nothing is known of it, which is not
+// that there is none.
+func TestOpenWithoutScratch(t *testing.T) {
+	name, _ := makeImage(t, true)
+	if s, err := Open(context.Background(), name, Options{ScratchDir: filepath.Join(t.TempDir(), "absent")}); err == nil {
+		t.Errorf("opened, with paths %+v", s.Paths)
+	}
+}
+
 func TestOpenWithManifest(t *testing.T) {
 	name, infos := makeImage(t, true)
 	m := &image.Manifest{

@@ -84,28 +84,19 @@ func (v *verifier) loadDatabase(ctx context.Context) error {
 		v.errorf(DatabaseDamaged, "/"+databasePath, "not a regular file of at most %d bytes", int64(maxDatabase))
 		return nil
 	}
-	name, err := v.extract(ctx, n)
-	if name != "" {
-		defer os.Remove(name)
+	tmp, err := os.CreateTemp(v.ScratchDir, "bigdisk-verify-*.sqlite")
+	if err != nil {
+		return fmt.Errorf("no copy of /%s can be made: %w", databasePath, err) // no fault of the image
+	}
+	defer os.Remove(tmp.Name())
+	err = v.im.CopyNode(ctx, tmp, n)
+	if e := tmp.Close(); err == nil {
+		err = e
 	}
 	if err != nil {
 		return v.soften("/"+databasePath, err)
 	}
-	return read.Guard("reading the database", func() error { return v.openDatabase(ctx, name) })
-}
-
-// extract copies a file out of the image and returns the copy's name.
-func (v *verifier) extract(ctx context.Context, n *read.Node) (name string, err error) {
-	tmp, err := os.CreateTemp(v.ScratchDir, "bigdisk-verify-*.sqlite")
-	if err != nil {
-		return "", err
-	}
-	defer func() {
-		if e := tmp.Close(); err == nil {
-			err = e
-		}
-	}()
-	return tmp.Name(), v.im.CopyNode(ctx, tmp, n)
+	return read.Guard("reading the database", func() error { return v.openDatabase(ctx, tmp.Name()) })
 }
 
 // openDatabase reads the copy. It is opened as Nix opens that of a read-only

@@ -375,9 +375,13 @@ func TestErrors(t *testing.T) {
 		t.Error("a text file was verified")
 	}
 	f := newFixture(t)
+	image := f.image("squashfs")
+	if r, err := Verify(context.Background(), Options{Image: image, ScratchDir: filepath.Join(dir, "absent")}); err == nil {
+		t.Errorf("without a scratch directory the image is told to be wrong: %s", dump(r))
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := Verify(ctx, Options{Image: f.image("squashfs")}); !errors.Is(err, context.Canceled) {
+	if _, err := Verify(ctx, Options{Image: image}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
