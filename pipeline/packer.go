@@ -178,7 +178,7 @@ func (p *packer) pack(ctx context.Context, src source.Source, info *store.PathIn
 			f.Close()
 		}
 	}()
-	_, err = packed.Write(ctx, f, info, c, opts)
+	err = packed.Write(ctx, f, info, c, opts)
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		err = &cacheError{err, true}
 	}

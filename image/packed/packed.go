@@ -57,26 +57,26 @@ func Options(o squashfs.Options) image.ManifestOptions {
 }
 
 // Write packs contents, whose NAR has the hash and size of info, into f, from
-// its start on. It returns the file's length in bytes.
-func Write(ctx context.Context, f *os.File, info *store.PathInfo, contents store.Contents, opts squashfs.Options) (int64, error) {
+// its start on.
+func Write(ctx context.Context, f *os.File, info *store.PathInfo, contents store.Contents, opts squashfs.Options) error {
 	w, err := squashfs.NewWriter(ctx, f, opts)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	err = fill(w, path(info.NarHash), contents)
 	if closeErr := w.Close(); err == nil {
 		err = closeErr
 	}
 	if err != nil {
-		return 0, err
+		return err
 	}
 	m, err := describe(ctx, f, w.Layout(), info, opts)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	var tail bytes.Buffer
 	if err := m.Encode(&tail); err != nil {
-		return 0, err
+		return err
 	}
 	n := tail.Len()
 	sum := sha256.Sum256(tail.Bytes())
@@ -84,7 +84,7 @@ func Write(ctx context.Context, f *os.File, info *store.PathInfo, contents store
 	tail.Write(binary.LittleEndian.AppendUint64(nil, uint64(n)))
 	tail.WriteString(magic)
 	_, err = f.WriteAt(tail.Bytes(), m.Image.Size)
-	return m.Image.Size + int64(tail.Len()), err
+	return err
 }
 
 func fill(w image.Writer, at store.Path, contents store.Contents) error {
