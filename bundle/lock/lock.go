@@ -79,8 +79,12 @@ func checkID(s string) error {
 		return fmt.Errorf("a module ID has 1 to %d characters, %q has %d", MaxIDLen, clip(s), len(s))
 	}
 	for i, r := range s {
-		if r >= utf8.RuneSelf || !alphanumeric(byte(r)) && (i == 0 || !strings.ContainsRune("+._-", r)) {
+		switch {
+		case r < utf8.RuneSelf && alphanumeric(byte(r)):
+		case !strings.ContainsRune("+._-", r):
 			return fmt.Errorf("module ID %q has %q", s, r)
+		case i == 0:
+			return fmt.Errorf("module ID %q starts with %q, not with a letter or digit", s, r)
 		}
 	}
 	return nil
