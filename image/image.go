@@ -21,9 +21,9 @@ import (
 // entry outside it. The names in one directory may come in any order; a name
 // that comes twice is an error.
 //
-// The first failure is kept and returned by every later call. It names the
-// entry that it is about by its path, if it is about one: what goes wrong with
-// the image file does so some time after the entries came.
+// The first failure is kept and returned by every later call. One that is about
+// the entry that was given wraps an [*EntryError]; what goes wrong with the
+// image file does so some time after the entries came, and names none.
 type Writer interface {
 	// Begin starts a unit of layout, for which the caller may later ask where
 	// its data lies: what a unit holds depends on the units before it only
@@ -43,6 +43,19 @@ type Writer interface {
 	// Layout describes the finished image; nil before a successful Close.
 	Layout() *Layout
 }
+
+// EntryError is what is wrong with an entry that a [Writer] was given.
+type EntryError struct {
+	// Path is the entry's, relative to the image's root.
+	Path string
+	Err  error
+}
+
+// Error names the entry.
+func (e *EntryError) Error() string { return fmt.Sprintf("%q: %v", e.Path, e.Err) }
+
+// Unwrap returns what is wrong.
+func (e *EntryError) Unwrap() error { return e.Err }
 
 // Layout tells where things lie in a finished image, and how big they are.
 type Layout struct {
@@ -115,10 +128,10 @@ func AddTree(w Writer, root string, c store.Contents) error {
 			return out.err
 		}
 		if err != nil {
-			return fmt.Errorf("%s: %w", at.Path, err)
+			return &EntryError{at.Path, err}
 		}
 		if n != e.Size {
-			return fmt.Errorf("%s: %d of %d bytes: %w", at.Path, n, e.Size, io.ErrUnexpectedEOF)
+			return &EntryError{at.Path, fmt.Errorf("%d of %d bytes: %w", n, e.Size, io.ErrUnexpectedEOF)}
 		}
 	}
 }

@@ -50,7 +50,7 @@ func TestAddTreeErrors(t *testing.T) {
 		spoilt bool
 		want   string
 	}{
-		{spoilt: true, want: "nix/store/a/file: spoilt"},
+		{spoilt: true, want: `"nix/store/a/file": spoilt`},
 		{spoilt: false, want: "short write"},
 	} {
 		tree := &oneFile{spoilt: c.spoilt, entries: []store.Entry{

@@ -239,14 +239,14 @@ func TestBuildErrors(t *testing.T) {
 			p := f.store.paths[f.named("libb")]
 			p.fail = map[int]error{len(p.files): rotten}
 		}, []string{libb, "-libb: ", "NAR hash"}},
-		{"image fails in a path", func(t *testing.T, f *fakeBuild) {
+		{"image refuses an entry", func(t *testing.T, f *fakeBuild) {
 			f.recorder.fail = func(what string) error {
 				if strings.HasPrefix(what, "create") && strings.Contains(what, "-libb/") {
-					return full
+					return errors.New("too long a name")
 				}
 				return nil
 			}
-		}, []string{libb, "-libb: no space left"}},
+		}, []string{`module go:v2-20240201-ccccccc: "nix/store/`, "too long a name"}},
 		{"image fails at its end", func(t *testing.T, f *fakeBuild) {
 			f.recorder.fail = func(what string) error {
 				if what == "close" {

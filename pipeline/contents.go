@@ -107,9 +107,8 @@ func addFile(w image.Writer, f *storedb.File) error {
 	return err
 }
 
-// addStorePaths adds the closure, a unit for each path. The writer's errors go
-// on as they are: they name the entry that they are about, and what is wrong
-// with the image file is the fault of no store path.
+// addStorePaths adds the closure, a unit for each path. What is wrong with the
+// image file is the fault of none of them.
 func (b *builder) addStorePaths(ctx context.Context, plan *plan, w image.Writer, found *findings) error {
 	stage := b.opts.Progress.Stage("write", progress.Bytes, plan.closure.NarBytes())
 	defer stage.Finish()
@@ -126,28 +125,37 @@ func (b *builder) addStorePaths(ctx context.Context, plan *plan, w image.Writer,
 		blame: plan.blame,
 	}
 	return a.each(ctx, len(plan.order), func(i int, c store.Contents) error {
-		path := plan.order[i]
-		if err := w.Begin(path.Base()); err != nil {
-			return err
+		err := b.addStorePath(ctx, plan, i, c, w, found, stage)
+		if errors.As(err, new(*image.EntryError)) {
+			err = plan.blame(i, err)
 		}
-		if k, ok := c.(*keptPath); ok {
-			return k.addTo(w.(image.KeptWriter), storeDir+"/"+path.Base(), stage)
-		}
-		watched := found.watch(plan, path, c)
-		counted := &countedContents{Contents: watched, stage: stage}
-		if b.opts.InPlace && b.base.Has(path, plan.info(i).NarHash) {
-			if err := b.addWatched(ctx, plan, i, w.(image.KeptWriter), counted); err != nil {
-				return err
-			}
-		} else if err := image.AddTree(w, storeDir+"/"+path.Base(), counted); err != nil {
-			return err
-		}
-		stage.Add(plan.info(i).NarSize - counted.n)
-		if err := found.keep(plan, path, watched); err != nil {
-			return plan.blame(i, err)
-		}
-		return nil
+		return err
 	})
+}
+
+// addStorePath adds one path.
+func (b *builder) addStorePath(ctx context.Context, plan *plan, i int, c store.Contents, w image.Writer, found *findings, stage *progress.Stage) error {
+	path := plan.order[i]
+	if err := w.Begin(path.Base()); err != nil {
+		return err
+	}
+	if k, ok := c.(*keptPath); ok {
+		return k.addTo(w.(image.KeptWriter), storeDir+"/"+path.Base(), stage)
+	}
+	watched := found.watch(plan, path, c)
+	counted := &countedContents{Contents: watched, stage: stage}
+	if b.opts.InPlace && b.base.Has(path, plan.info(i).NarHash) {
+		if err := b.addWatched(ctx, plan, i, w.(image.KeptWriter), counted); err != nil {
+			return err
+		}
+	} else if err := image.AddTree(w, storeDir+"/"+path.Base(), counted); err != nil {
+		return err
+	}
+	stage.Add(plan.info(i).NarSize - counted.n)
+	if err := found.keep(plan, path, watched); err != nil {
+		return plan.blame(i, err)
+	}
+	return nil
 }
 
 // addDatabase adds the database as soon as it is there.

@@ -164,7 +164,7 @@ func (r *recorder) Begin(unit string) error {
 
 func (r *recorder) Create(e *store.Entry) error {
 	if err := r.call(fmt.Sprintf("create %+v", *e)); err != nil {
-		return err
+		return &image.EntryError{Path: e.Path, Err: err}
 	}
 	dir := path.Dir("/" + e.Path)[1:]
 	if r.names[e.Path] || !r.names[dir] {

@@ -183,7 +183,7 @@ func (p *plan) info(i int) *store.PathInfo {
 // "module ID:TAG: /nix/store/…: …".
 func (p *plan) blame(i int, err error) error {
 	path := p.order[i]
-	if e := (*source.Error)(nil); !errors.As(err, &e) {
+	if !errors.As(err, new(*source.Error)) && !errors.As(err, new(*image.EntryError)) { // these name it
 		err = fmt.Errorf("%s: %w", path, err)
 	}
 	for _, r := range p.roots {

@@ -280,7 +280,7 @@ func (w *Writer) room(n int64) error {
 	case w.closed:
 		return errClosed
 	case n < 0 || n > w.left:
-		return w.fail(fmt.Errorf("%q: more than the %d bytes of its size", clip(w.current), w.size))
+		return w.fail(&image.EntryError{Path: clip(w.current), Err: fmt.Errorf("more than the %d bytes of its size", w.size)})
 	}
 	return nil
 }
@@ -293,7 +293,7 @@ func (w *Writer) ready() error {
 	case w.closed:
 		return errClosed
 	case w.left > 0:
-		return w.fail(fmt.Errorf("%q: %d of %d bytes: %w", clip(w.current), w.size-w.left, w.size, io.ErrUnexpectedEOF))
+		return w.fail(&image.EntryError{Path: clip(w.current), Err: fmt.Errorf("%d of %d bytes: %w", w.size-w.left, w.size, io.ErrUnexpectedEOF)})
 	}
 	return nil
 }
@@ -347,7 +347,7 @@ func (w *Writer) about(path string, err error) error {
 		}
 	default:
 	}
-	return fmt.Errorf("%q: %w", clip(path), err)
+	return &image.EntryError{Path: clip(path), Err: err}
 }
 
 // fail keeps the first failure.

@@ -67,6 +67,9 @@ func Write(ctx context.Context, f *os.File, info *store.PathInfo, contents store
 	if closeErr := w.Close(); err == nil {
 		err = closeErr
 	}
+	if e := (*image.EntryError)(nil); errors.As(err, &e) {
+		err = e.Err // nobody knows the path that it has here
+	}
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ func (w *Writer) CreateKept(e *store.Entry, k *image.Kept) error {
 		return err
 	}
 	if err := w.createKept(e, k); err != nil {
-		return w.fail(fmt.Errorf("%s: %w", e.Path, err))
+		return w.fail(&image.EntryError{Path: e.Path, Err: err})
 	}
 	return nil
 }

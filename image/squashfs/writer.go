@@ -141,7 +141,7 @@ func (w *Writer) ready() error {
 		return w.err
 	}
 	if w.file != nil {
-		return w.fail(fmt.Errorf("%s: %d bytes are missing: %w", w.file.name, w.file.remaining, io.ErrUnexpectedEOF))
+		return w.fail(&image.EntryError{Path: w.file.name, Err: fmt.Errorf("%d bytes are missing: %w", w.file.remaining, io.ErrUnexpectedEOF)})
 	}
 	return nil
 }
@@ -193,7 +193,7 @@ func (w *Writer) Create(e *store.Entry) error {
 		return err
 	}
 	if err := w.create(e); err != nil {
-		return w.fail(fmt.Errorf("%s: %w", e.Path, err))
+		return w.fail(&image.EntryError{Path: e.Path, Err: err})
 	}
 	return nil
 }
@@ -319,19 +319,19 @@ func (w *Writer) Write(p []byte) (int, error) {
 		return 0, w.fail(ErrWriteTooLong)
 	}
 	if int64(len(p)) > f.remaining {
-		return 0, w.fail(fmt.Errorf("%s: %w", f.name, ErrWriteTooLong))
+		return 0, w.fail(&image.EntryError{Path: f.name, Err: ErrWriteTooLong})
 	}
 	f.remaining -= int64(len(p))
 	for rest := p; len(rest) > 0; {
 		n, err := w.fill(f, rest)
 		if err != nil {
-			return len(p) - len(rest), w.fail(fmt.Errorf("%s: %w", f.name, err))
+			return len(p) - len(rest), w.fail(&image.EntryError{Path: f.name, Err: err})
 		}
 		rest = rest[n:]
 	}
 	if f.remaining == 0 {
 		if err := w.endFile(); err != nil {
-			return len(p), w.fail(fmt.Errorf("%s: %w", f.name, err))
+			return len(p), w.fail(&image.EntryError{Path: f.name, Err: err})
 		}
 	}
 	return len(p), nil
