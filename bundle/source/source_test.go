@@ -145,6 +145,9 @@ func TestParse(t *testing.T) {
 			if !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "secret") {
 				t.Errorf("%q does not say %q", err, test.says)
 			}
+			if test.says == "neither a directory nor" && strings.Count(err.Error(), test.spec) != 1 {
+				t.Errorf("%q does not name it once", err)
+			}
 		})
 	}
 	opts := source.Options{Netrc: "/dev/null"}
