@@ -62,6 +62,7 @@ const (
 	stackName  = "stack" // what makes several disks one
 	heldName   = "held"  // the store as it was, while it moves
 	recordName = "lowers.json"
+	hookName   = "remount"
 )
 
 // upper is the directory of a writable store.
@@ -104,6 +105,9 @@ func Overlay(ctx context.Context, o OverlayOptions) (*Layered, error) {
 		return nil, err
 	}
 	defer lock.Close()
+	if err := u.writeHook(); err != nil {
+		return nil, err
+	}
 	return o.layer(ctx, u, lowers)
 }
 

@@ -353,7 +353,7 @@ func TestOverlayRefuses(t *testing.T) {
 func TestStoreURL(t *testing.T) {
 	u := upper{"/var/upper"}
 	const want = "local-overlay://?state=/var/upper/state&log=/var/upper/log" +
-		"&lower-store=local%3Froot%3D%2Fmnt%2Fnix%2Fv1%26read-only%3Dtrue&upper-layer=/var/upper/upper"
+		"&lower-store=local%3Froot%3D%2Fmnt%2Fnix%2Fv1%26read-only%3Dtrue&upper-layer=/var/upper/upper&remount-hook=/var/upper/remount"
 	if got := overlayStore(u, store.Dir, lowerStore("/mnt/nix/v1")); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}

@@ -27,6 +27,7 @@ func overlayStore(u upper, at, lower string) string {
 		"log=" + escape(u.path(logName)),
 		"lower-store=" + url.QueryEscape(lower),
 		"upper-layer=" + escape(u.path(upperName)),
+		"remount-hook=" + escape(u.path(hookName)),
 	}
 	if filepath.Clean(at) != store.Dir {
 		query = append(query, "real="+escape(at))

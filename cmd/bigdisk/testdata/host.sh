@@ -70,6 +70,20 @@ moves) # IMAGE, one with everything that it has, and one with only a part of it:
   verify
   build newest --argstr lower "$notes" --argstr other "$newer"
   verify
+
+  # and back: what was copied is on the disk again, and Nix deletes the copies below the overlay
+  on nix --version v1
+  store=$(layered --service nix)
+  ls mnt/rw/upper | grep -q notes-2.3 || fail 'the copy of notes-2.3 is gone already'
+  inside ls "$notes" > mnt/listed
+  inside nix-collect-garbage --store "$store" > mnt/said 2>&1 || fail "garbage collection: $(cat mnt/said)"
+  ! grep -i remount mnt/said || fail 'Nix was not told how to mount the overlay anew'
+  ! ls mnt/rw/upper | grep notes-2.3 || fail 'the copy of notes-2.3 was not deleted'
+  inside ls "$notes" | diff mnt/listed - || fail 'notes-2.3 is not as it is on the disk'
+  inside nix path-info --store "$store" --recursive "$notes" > /dev/null
+  verify
+  build last --argstr lower "$notes"
+  verify
   ;;
 lost) # IMAGE, and one that lacks a part of it: without the first, what was built on it is refused, or given up
   attach nix-v1 "$1"; on nix
