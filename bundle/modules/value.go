@@ -1,6 +1,7 @@
 package modules
 
 import (
+	"bigdisk/bundle/yamlfile"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 )
 
@@ -56,10 +56,10 @@ func parseValue(data []byte) (value, error) {
 	if first := bytes.TrimLeft(data, " \t\r\n"); len(first) > 0 && (first[0] == '{' || first[0] == '[') && json.Valid(data) {
 		return parseJSON(data)
 	}
-	if err := checkYAML(data); err != nil {
-		return value{}, err
+	file, err := yamlfile.Parse(data)
+	if limit := (*yamlfile.LimitError)(nil); errors.As(err, &limit) {
+		return value{}, errorAt(limit.Line, "%w: write it as JSON, which has no such limits", limit)
 	}
-	file, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		return value{}, fmt.Errorf("%w: %s", ErrMapping, clip(strings.TrimSpace(yaml.FormatError(err, false, true))))
 	}
@@ -70,36 +70,6 @@ func parseValue(data []byte) (value, error) {
 		return value{kind: object, line: 1}, nil
 	}
 	return yamlValue(file.Docs[0].Body, 0)
-}
-
-// Limits of YAML, whose parser takes time that grows with the square of what
-// it is given. JSON has none.
-const (
-	maxYAML     = 1 << 20  // bytes
-	maxYAMLLine = 16 << 10 // bytes
-	maxYAMLOpen = 100      // brackets at a time
-)
-
-// checkYAML refuses what would take too long to parse.
-func checkYAML(data []byte) error {
-	if len(data) > maxYAML {
-		return fmt.Errorf("%w: %d bytes of YAML, over %d: write it as JSON", ErrMapping, len(data), maxYAML)
-	}
-	open, line, start := 0, 1, 0
-	for i, c := range data {
-		switch c {
-		case '\n':
-			line, start = line+1, i+1
-		case '[', '{':
-			open++
-		case ']', '}':
-			open--
-		}
-		if open > maxYAMLOpen || i-start > maxYAMLLine {
-			return errorAt(line, "nested too deep, or a line too long for YAML: write it as JSON")
-		}
-	}
-	return nil
 }
 
 // parseJSON reads a JSON file.

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bytes"
+	"bigdisk/bundle/yamlfile"
 	"errors"
 	"fmt"
 	"io"
@@ -13,19 +13,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/lexer"
-	"github.com/goccy/go-yaml/parser"
-	"github.com/goccy/go-yaml/token"
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
-)
-
-// Limits of a configuration file. The parser's memory grows with the square of
-// the brackets that are open: a file of 100 KB could have it take gigabytes.
-const (
-	maxConfigSize = 1 << 20  // bytes
-	maxConfigLine = 16 << 10 // bytes
-	maxConfigOpen = 32       // brackets at a time
 )
 
 // readConfig sets the fields of into from a YAML file whose keys are the names
@@ -45,15 +34,14 @@ func readConfig(file string, into any) error {
 
 // parseConfig reads a YAML file of one document; nil if it says nothing.
 func parseConfig(file string) (ast.Node, error) {
-	text, err := readSmall(file, maxConfigSize)
+	text, err := readSmall(file, yamlfile.MaxSize)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("configuration: %w", err), "give --config a YAML file"}
 	}
-	tokens, err := configTokens(text)
-	if err != nil {
-		return nil, configError(file, err)
+	parsed, err := yamlfile.Parse(text)
+	if limit := (*yamlfile.LimitError)(nil); errors.As(err, &limit) {
+		return nil, configError(file, fmt.Errorf("line %d: %w", limit.Line, limit))
 	}
-	parsed, err := parser.Parse(tokens, 0)
 	if err != nil {
 		return nil, configError(file, errors.New(yaml.FormatError(err, false, true)))
 	}
@@ -64,29 +52,6 @@ func parseConfig(file string) (ast.Node, error) {
 		return nil, nil
 	}
 	return parsed.Docs[0].Body, nil
-}
-
-// configTokens cuts a configuration into what the parser works on, and refuses
-// what would take too long to parse.
-func configTokens(text []byte) (token.Tokens, error) {
-	for i, line := range bytes.Split(text, []byte("\n")) {
-		if len(line) > maxConfigLine {
-			return nil, fmt.Errorf("line %d: more than %d bytes", i+1, maxConfigLine)
-		}
-	}
-	tokens, open := lexer.Tokenize(string(text)), 0
-	for _, t := range tokens {
-		switch t.Type {
-		case token.SequenceStartType, token.MappingStartType:
-			open++
-		case token.SequenceEndType, token.MappingEndType:
-			open = max(0, open-1)
-		}
-		if open > maxConfigOpen {
-			return nil, fmt.Errorf("line %d: more than %d brackets are open", t.Position.Line, maxConfigOpen)
-		}
-	}
-	return tokens, nil
 }
 
 // decodeConfig sets the fields of into from a part of a configuration. Errors

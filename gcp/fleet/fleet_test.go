@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bigdisk/bundle/yamlfile"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -218,9 +219,9 @@ func TestFaults(t *testing.T) {
 		"pattern":               {add("retention: {protect: ['[']}\n"), "retention.protect[0]: syntax error in pattern"},
 		"alias":                 {add("labels: &a {a: x}\n"), "line 8: labels: a mapping is wanted"},
 		"merge":                 {add("rollout:\n  <<: {keepPrevious: true}\n"), "a key has to be text"},
-		"long line":             {add("labels: {a: " + strings.Repeat("a", maxLine) + "}\n"), "line 8: a line of more than"},
+		"long line":             {add("labels: {a: " + strings.Repeat("a", yamlfile.MaxLine) + "}\n"), "line 8: a line of more than"},
 		"brackets":              {add("labels: " + strings.Repeat("[", 1000)), "line 8: more than 32 brackets are open"},
-		"size":                  {strings.Repeat("# nothing\n", maxSize/10+1), "more than 1048576 bytes"},
+		"size":                  {strings.Repeat("# nothing\n", yamlfile.MaxSize/10+1), "more than 1048576 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Parse([]byte(test.text))

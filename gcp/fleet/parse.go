@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bigdisk/bundle/yamlfile"
 	"errors"
 	"fmt"
 	"io"
@@ -13,14 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The YAML parser's time grows with the square of a line's length and of how
-// deep brackets are nested, so both are bounded. 500 zones need 30 KiB.
-const (
-	maxSize = 1 << 20  // bytes
-	maxLine = 16 << 10 // bytes
-	maxOpen = 32       // brackets at a time
-)
-
 // Load reads a fleet.yaml. Every fault in it is an [*Error], and they are
 // joined.
 func Load(path string) (*Config, error) {
@@ -29,7 +22,7 @@ func Load(path string) (*Config, error) {
 		return nil, err
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	text, err := io.ReadAll(io.LimitReader(f, yamlfile.MaxSize+1))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -41,10 +34,10 @@ func Parse(text []byte) (*Config, error) { return parse("", text) }
 
 func parse(file string, text []byte) (*Config, error) {
 	r := &reader{file: file}
-	if line, err := checkLimits(text); err != nil {
-		return nil, &Error{File: file, Line: line, Err: err}
+	parsed, err := yamlfile.Parse(text, parser.AllowDuplicateMapKey())
+	if limit := (*yamlfile.LimitError)(nil); errors.As(err, &limit) {
+		return nil, &Error{File: file, Line: limit.Line, Err: limit}
 	}
-	parsed, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		return nil, &Error{File: file, Line: errorLine(err), Err: errors.New(strings.TrimSpace(yaml.FormatError(err, false, true)))}
 	}
@@ -61,8 +54,8 @@ func parse(file string, text []byte) (*Config, error) {
 }
 
 // JSON is the configuration with all defaults filled in, under the names that the
-// file has for it. JSON is YAML too: [Parse] reads it back, if there are hosts for
-// the rollout.
+// file has for it, in one line. JSON is YAML too: [Parse] reads it back, if there are
+// hosts for the rollout and the line is not too long for it.
 func (c *Config) JSON() ([]byte, error) { return yaml.MarshalWithOptions(c, yaml.JSON()) }
 
 func onlyBody(f *ast.File) (ast.Node, error) {
@@ -83,29 +76,4 @@ func errorLine(err error) int {
 		}
 	}
 	return 1
-}
-
-func checkLimits(text []byte) (line int, err error) {
-	if len(text) > maxSize {
-		return 1, fmt.Errorf("more than %d bytes", maxSize)
-	}
-	open, start := 0, 0
-	line = 1
-	for i, c := range text {
-		switch c {
-		case '\n':
-			line, start = line+1, i+1
-		case '[', '{':
-			open++
-		case ']', '}':
-			open--
-		}
-		if open > maxOpen {
-			return line, fmt.Errorf("more than %d brackets are open", maxOpen)
-		}
-		if i-start > maxLine {
-			return line, fmt.Errorf("a line of more than %d bytes", maxLine)
-		}
-	}
-	return line, nil
 }
