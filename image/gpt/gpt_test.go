@@ -121,7 +121,7 @@ func TestPartitionIsLeftAlone(t *testing.T) {
 func TestReaderFindsFilesystem(t *testing.T) {
 	imagetest.NeedTools(t, "mke2fs")
 	name := write(t, 4<<20, 0, Options{Name: "x"})
-	out, err := exec.Command("mke2fs", "-q", "-F", "-E", fmt.Sprintf("offset=%d", Align), name, "4096").CombinedOutput()
+	out, err := exec.Command("mke2fs", "-q", "-F", "-t", "ext4", "-E", fmt.Sprintf("offset=%d", Align), name, "4096").CombinedOutput()
 	if err != nil {
 		t.Fatalf("mke2fs: %v: %s", err, out)
 	}
