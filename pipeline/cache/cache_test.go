@@ -2,6 +2,7 @@ package cache
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -161,4 +162,37 @@ func TestTrim(t *testing.T) {
 	if data, err := io.ReadAll(open); string(data) != "ten bytes " || err != nil {
 		t.Errorf("an open file that was dropped: %q, %v", data, err)
 	}
+}
+
+// TestPutWhileCleared has somebody clear the cache while files are put into it.
+func TestPutWhileCleared(t *testing.T) {
+	dir := t.TempDir()
+	c, err := OpenDir(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	var clearing sync.WaitGroup
+	clearing.Go(func() {
+		for {
+			select {
+			case <-ended:
+				return
+			default:
+				os.RemoveAll(filepath.Join(dir, "ab"))
+			}
+		}
+	})
+	for i := range 500 {
+		f, err := c.New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Put(t.Context(), fmt.Sprintf("ab%d", i), f); err != nil {
+			t.Error(err)
+		}
+		f.Close()
+	}
+	close(ended)
+	clearing.Wait()
 }

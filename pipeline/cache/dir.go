@@ -104,19 +104,31 @@ const temporary = "new-"
 
 // Put gives a file its name; see [Cache].
 func (d *Dir) Put(_ context.Context, key string, f *os.File) error {
-	name := d.name(key)
-	if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
+	err := fs.ErrNotExist
+	for try := 0; try < putTries && errors.Is(err, fs.ErrNotExist); try++ {
+		err = giveName(f, d.name(key))
+	}
+	if err != nil {
 		return fmt.Errorf("cache: %w", err)
 	}
+	return nil
+}
+
+// putTries is how often a directory is made that somebody takes away, who clears
+// the cache while it is in use.
+const putTries = 100
+
+// giveName makes the directory of a name, and the name one of the file's.
+func giveName(f *os.File, name string) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
+		return err
+	}
 	if strings.HasPrefix(filepath.Base(f.Name()), temporary) {
-		if err := os.Rename(f.Name(), name); err != nil {
-			return fmt.Errorf("cache: %w", err)
-		}
-		return nil
+		return os.Rename(f.Name(), name)
 	}
 	err := unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(int(f.Fd())), unix.AT_FDCWD, name, unix.AT_SYMLINK_FOLLOW)
 	if err != nil && !errors.Is(err, unix.EEXIST) { // somebody else made the same
-		return fmt.Errorf("cache: naming %s: %w", name, err)
+		return fmt.Errorf("naming %s: %w", name, err)
 	}
 	return nil
 }
