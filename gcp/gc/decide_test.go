@@ -134,13 +134,7 @@ func TestBothLooks(t *testing.T) {
 	if got := both(first, first); len(got) != 1 {
 		t.Error("what both looks say does not go")
 	}
-	h := newHistory(1)
-	clear(h.disks)
-	clear(h.images)
-	clear(h.instances)
-	clear(h.unreachable)
-	h.templates, h.cfg.Retention.KeepVersions, h.doc = nil, 0, state.New("svc")
-	h.objects = []bucket.Attrs{{Bucket: "b", Name: fleet.ObjectName("svc", "v1"), Generation: 5, Created: h.now, Metadata: map[string]string{shaKey: strings.Repeat("a", 64)}}}
+	h := onlyAnObject()
 	ripe := h.objects[0]
 	ripe.Name, ripe.Created = fleet.ObjectName("svc", "v0"), h.now.Add(-time.Hour)
 	h.objects = append(h.objects, ripe)
@@ -155,9 +149,9 @@ func TestBothLooks(t *testing.T) {
 	}
 }
 
-// TestAgesAreByTheCloudsClock has gc run on a machine whose clock is months ahead of
-// the one that dated everything: what is a day old stays.
-func TestAgesAreByTheCloudsClock(t *testing.T) {
+// onlyAnObject is a history of which nothing is left but the object of v1, made now,
+// that nothing but its age keeps.
+func onlyAnObject() *history {
 	h := newHistory(1)
 	clear(h.disks)
 	clear(h.images)
@@ -165,6 +159,13 @@ func TestAgesAreByTheCloudsClock(t *testing.T) {
 	clear(h.unreachable)
 	h.templates, h.cfg.Retention.KeepVersions, h.doc = nil, 0, state.New("svc")
 	h.objects = []bucket.Attrs{{Bucket: "b", Name: fleet.ObjectName("svc", "v1"), Generation: 5, Created: h.now, Metadata: map[string]string{shaKey: strings.Repeat("a", 64)}}}
+	return h
+}
+
+// TestAgesAreByTheCloudsClock has gc run on a machine whose clock is months ahead of
+// the one that dated everything: what is a day old stays.
+func TestAgesAreByTheCloudsClock(t *testing.T) {
+	h := onlyAnObject()
 	h.now = h.now.Add(24 * time.Hour)
 	if ahead := time.Since(h.now); ahead < h.cfg.Retention.MinAge {
 		t.Fatalf("this machine's clock is only %s ahead", ahead)

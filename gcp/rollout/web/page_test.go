@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -218,18 +220,15 @@ func TestPageFits(t *testing.T) {
 	}
 }
 
-// TestPageScreenshots writes pictures for people, where BIGDISK_SCREENSHOTS names
-// a directory for them.
+// TestPageScreenshots paints the page, light and dark. Where BIGDISK_SCREENSHOTS
+// names a directory, the pictures are left there for people.
 func TestPageScreenshots(t *testing.T) {
-	dir := os.Getenv("BIGDISK_SCREENSHOTS")
-	if dir == "" {
-		t.Skip("BIGDISK_SCREENSHOTS is not set")
-	}
+	dir := cmp.Or(os.Getenv("BIGDISK_SCREENSHOTS"), t.TempDir())
 	now := time.Now()
-	paused := false
+	var paused atomic.Bool
 	h := New(stepping(func(int) *state.Document {
 		d := sample(now, 13)
-		if paused {
+		if paused.Load() {
 			pause(d, now)
 		}
 		return d
@@ -244,7 +243,7 @@ func TestPageScreenshots(t *testing.T) {
 		{"wide-running.png", 1280, false, nil}, {"wide-paused.png", 1280, true, nil}, {"narrow-paused.png", 390, true, nil},
 		{"wide-paused-dark.png", 1280, true, []string{"--force-dark-mode", "--blink-settings=preferredColorScheme=0"}},
 	} {
-		paused = shot.paused
+		paused.Store(shot.paused)
 		file := filepath.Join(dir, shot.name)
 		b.show(shot.width, 1700, 4*time.Second, append(shot.flags, "--screenshot="+file)...)
 		if info, err := os.Stat(file); err != nil || info.Size() < 10_000 {
